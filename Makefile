@@ -1,0 +1,67 @@
+# `make demo` and `make test` are all that a newcomer needs. Both make a virtual environment in .venv first.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test soak families browser lint types format bench clean help
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+# pip, not uv or poetry: with the upper bound on torch, pip takes a CPU build where its index offers one.
+$(INSTALLED): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet "torch>=2.11,<2.14"
+	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	touch $@
+
+demo: $(INSTALLED)  ## train the tiny demo world and write runs/demo/report.html
+	$(BIN)/innerlingua demo --output-dir runs/demo
+
+test: $(INSTALLED)  ## the tests
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not families and not slow"
+
+soak: $(INSTALLED)  ## what takes minutes: kills at random moments, and the like
+	$(BIN)/python -m pytest -m slow
+
+# `make families TRANSFORMERS=5.17.0` runs the other end of the supported range, in an environment of its own, and leaves the page.
+ifdef TRANSFORMERS
+families: VENV := .venv-$(TRANSFORMERS)
+families: PAGE :=
+.venv-$(TRANSFORMERS)/.installed: pyproject.toml
+	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet "torch>=2.11,<2.14"
+	$(@D)/bin/python -m pip install --quiet --editable ".[dev]" "transformers==$(TRANSFORMERS)"
+	touch $@
+families: .venv-$(TRANSFORMERS)/.installed
+else
+families: PAGE := --write
+families: $(INSTALLED)
+endif
+families:  ## every model family of transformers through the matrix; writes docs/families.md
+	rm -rf runs/families$(TRANSFORMERS)
+	INNERLINGUA_FAMILIES=runs/families$(TRANSFORMERS) OMP_NUM_THREADS=1 \
+		$(VENV)/bin/python -m pytest -n 2 --dist worksteal tests/families/test_matrix.py
+	PYTHONPATH=tests $(VENV)/bin/python -m families.page runs/families$(TRANSFORMERS) $(PAGE)
+
+browser: $(INSTALLED)  ## the tests of pages in a real Chromium (INNERLINGUA_CHROMIUM, or one on PATH)
+	$(BIN)/python -m pytest -m browser
+
+lint: $(INSTALLED)  ## style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(INSTALLED)  ## mypy, strict
+	$(BIN)/mypy
+
+format: $(INSTALLED)  ## mend the style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(INSTALLED)  ## cost of a step with a stored prior against plain TRL
+	$(BIN)/python benchmarks/step.py
+
+clean:  ## remove the virtual environment and what runs have written
+	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,65 @@
+"""The command's verbs in one application, and the program's edge, where errors become messages and exit codes."""
+
+from __future__ import annotations
+
+import traceback
+from typing import Annotated
+
+import typer
+
+from innerlingua import __version__
+from innerlingua.cli import data, demo, parts, routing, train
+from innerlingua.cli.output import fail
+from innerlingua.errors import InnerlinguaError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="innerlingua",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Post-train multilingual Mixture-of-Experts models by what happens inside them.",
+    epilog="Start with `innerlingua demo`.",
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"innerlingua {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Hold the options of the command itself; typer needs a function to hang them on."""
+
+
+app.command("train", context_settings=train.CONTEXT)(train.train)
+app.add_typer(data.app, name="data")
+app.add_typer(routing.app, name="routing")
+app.command("parts")(parts.parts)
+app.command("demo")(demo.demo)
+
+
+def main() -> None:
+    """Run the command line and leave with its exit code."""
+    try:
+        app()
+    except InnerlinguaError as error:
+        fail(str(error))
+        raise SystemExit(2) from None
+    except OSError as error:
+        # A folder that cannot be written, a full disk, a file that is in the way: the user's to mend.
+        fail(f"{error.filename or 'file system'}: {error.strerror or error}")
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    except Exception:
+        traceback.print_exc()
+        raise SystemExit(1) from None

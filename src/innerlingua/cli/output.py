@@ -1,0 +1,27 @@
+"""What the command line prints: progress on standard output by one process of a group, errors on standard error."""
+
+from __future__ import annotations
+
+import os
+
+from rich.console import Console
+from rich.markup import escape
+
+__all__ = ["fail", "is_main_process", "say"]
+
+
+def is_main_process() -> bool:
+    """Whether this process speaks for the group. `accelerate launch` and `torchrun` number the processes in `RANK`."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def say(text: str) -> None:
+    """Print `text` as it is (paths are not wrapped, brackets are no markup), once per group of processes."""
+    if is_main_process():
+        Console(highlight=False, soft_wrap=True).print(escape(text))
+
+
+def fail(text: str) -> None:
+    """Print one error message on standard error; a process of a group other than the first says which it is."""
+    rank = "" if is_main_process() else escape(f"[rank {os.environ['RANK']}] ")
+    Console(stderr=True, highlight=False, soft_wrap=True).print(f"{rank}[bold red]error:[/] {escape(text)}")

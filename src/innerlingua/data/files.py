@@ -1,0 +1,123 @@
+"""Writing rows so that a killed run leaves no half file that looks whole: a temporary name, fsync, then rename.
+
+What a path ends with says the format: JSON Lines (.jsonl, .jsonl.gz), Parquet (.parquet), or, without an ending, a
+folder of `datasets.save_to_disk`.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, cast
+
+from innerlingua.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow as pa  # type: ignore[import-untyped]
+
+__all__ = ["check_output", "replaced", "write_rows", "write_tables", "write_text"]
+
+_ENDINGS = (".jsonl", ".jsonl.gz", ".parquet")
+
+
+def check_output(path: str | Path, *, overwrite: bool) -> Path:
+    """The path of an output, refused before any work when it cannot be written.
+
+    Raises:
+        DataError: it exists and `overwrite` is false, its ending names no format, or its folder is a file.
+    """
+    out = Path(path)
+    if out.suffix and not out.name.endswith(_ENDINGS):
+        raise DataError(f"{path}: unknown format; an output ends with {', '.join(_ENDINGS)}, or is a folder's name")
+    if out.exists() and not overwrite:
+        raise DataError(f"{path}: exists already; choose another name, or --overwrite")
+    if out.parent.exists() and not out.parent.is_dir():
+        raise DataError(f"{path}: {out.parent} is no folder")
+    return out
+
+
+@contextmanager
+def replaced(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place when the block ends well, and is removed when it does not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield temporary
+        if temporary.is_file():
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
+        if path.is_dir():
+            shutil.rmtree(path)
+        temporary.replace(path)
+    finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary)
+        else:
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text whole or not at all."""
+    with replaced(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
+    """Write JSON rows (.jsonl, .jsonl.gz) whole or not at all; null values are left out. The number of rows."""
+    count = 0
+    with replaced(path) as temporary, _binary(temporary, path) as stream:
+        for row in rows:
+            stream.write(_line(row))
+            count += 1
+    return count
+
+
+def write_tables(path: Path, tables: Iterable[pa.Table]) -> int:
+    """Write Arrow tables of one schema in the format that the path names; they are not held together in memory.
+
+    Returns:
+        The number of rows.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq  # type: ignore[import-untyped]
+
+    if path.name.endswith((".jsonl", ".jsonl.gz")):
+        return write_rows(path, (row for table in tables for row in table.to_pylist()))
+    count = 0
+    with replaced(path) as temporary:
+        stream = temporary if path.suffix == ".parquet" else temporary.with_name(temporary.name + ".arrow")
+        writer: Any = None
+        try:
+            for table in tables:
+                if writer is None:
+                    opened = pq.ParquetWriter if path.suffix == ".parquet" else pa.ipc.new_stream
+                    writer = opened(str(stream), table.schema)
+                writer.write_table(table)
+                count += len(table)
+            if writer is not None:
+                writer.close()
+            if path.suffix != ".parquet":
+                from datasets import Dataset
+
+                Dataset.from_file(str(stream)).save_to_disk(str(temporary))
+        finally:
+            if stream != temporary:
+                stream.unlink(missing_ok=True)
+    return count
+
+
+def _binary(temporary: Path, path: Path) -> IO[bytes]:
+    # mtime 0: the same rows give the same bytes.
+    if path.name.endswith(".gz"):
+        return cast(IO[bytes], gzip.GzipFile(temporary, "wb", compresslevel=6, mtime=0))
+    return temporary.open("wb")
+
+
+def _line(row: Mapping[str, Any]) -> bytes:
+    given = {name: value for name, value in row.items() if value is not None}
+    return json.dumps(given, ensure_ascii=False).encode() + b"\n"

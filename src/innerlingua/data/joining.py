@@ -1,0 +1,257 @@
+"""Join anchors and targets by id, from one file or several, into the pairs that training reads.
+
+What a row is, it says itself: one with `anchor_` columns is a pair already; one whose `text` is an object holds a
+meaning in many languages; one in the anchor language is an anchor; every other is a target. An anchor file may leave
+out `language`, and a target file may where the caller names it.
+
+Held in memory: the anchors, as compact JSON, and what `RowChecker` keeps per row. Targets stream through.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import xxhash
+
+from innerlingua.data.files import check_output, write_tables
+from innerlingua.data.languages import ENGLISH, check_language, known_languages
+from innerlingua.data.pairs import RowChecker
+from innerlingua.data.parallel import expand_parallel
+from innerlingua.data.rows import KINDS, PREFIX
+from innerlingua.data.sources import Source, open_sources
+from innerlingua.errors import DataError
+
+__all__ = ["CARRIED", "Joined", "pair"]
+
+CARRIED: Final = ("answer", "label", "source", "license", "provenance")
+"""Columns that are no part of a pair and go along with the target; `provenance` holds both sides'."""
+
+_CONTENT: Final = tuple(column for columns in KINDS.values() for column in columns)
+
+
+@dataclass(frozen=True)
+class Joined:
+    """What a join wrote: the file, counts (read = kept + the dropped; anchors, and unused ones), sources."""
+
+    path: Path
+    counts: dict[str, int]
+    languages: dict[str, int]
+    sources: list[str]
+    ignored_columns: list[str]
+
+
+def pair(
+    targets: Sequence[str | Path],
+    output: str | Path,
+    *,
+    anchors: Sequence[str | Path] = (),
+    anchor_language: str = ENGLISH,
+    language: str | None = None,
+    only: Sequence[str] | None = None,
+    languages: Mapping[str, str] | None = None,
+    missing_anchor: str = "error",
+    same_as_anchor: str = "error",
+    empty: str = "error",
+    duplicate: str = "error",
+    overwrite: bool = False,
+) -> Joined:
+    """Join targets with the anchors of the same id and write what `train` reads.
+
+    Args:
+        targets: files of targets, of targets and anchors together, of pairs, or of the parallel layout.
+        output: `.jsonl`, `.jsonl.gz`, `.parquet`, or the name of a `datasets` folder.
+        anchors: files of anchors, when they lie apart. Their rows need no `language`.
+        anchor_language: the language of the anchors.
+        language: the language of target rows that do not name theirs.
+        only: target languages to take; all unless given.
+        languages: `{code: English name}` for languages outside FLORES-200.
+        missing_anchor, same_as_anchor, empty, duplicate: policies of `read_pairs`.
+        overwrite: replace an output that exists.
+
+    Raises:
+        DataError: a file or row cannot be read, two different anchors have one id, a language is unknown, or a rule
+            is broken whose policy is `error`. The message names file, line and id.
+    """
+    out = check_output(output, overwrite=overwrite)
+    known = known_languages(languages)
+    for code in (anchor_language, *([language] if language else []), *(only or [])):
+        check_language(code, "languages", known=known)
+    target_sources = open_sources(list(targets))
+    anchor_sources = open_sources(list(anchors)) if anchors else []
+    join = _Join(anchor_language, language, None if only is None else frozenset(only))
+    for source in anchor_sources:
+        join.collect(source, apart=True)
+    for source in target_sources:
+        join.collect(source, apart=False)
+    policies = {
+        "missing_anchor": missing_anchor,
+        "same_as_anchor": same_as_anchor,
+        "empty": empty,
+        "duplicate": duplicate,
+    }
+    joined = [replace(source, rows=partial(join.rows, source)) for source in target_sources]
+    checker = RowChecker(joined, known, policies, carry=CARRIED)
+    counted: dict[str, int] = {}
+    write_tables(out, _counting(checker, counted))
+    counts = {
+        **checker.counts,
+        "anchors": len(join.anchors),
+        "anchors_repeated": join.repeated,
+        "anchors_unused": len(join.anchors) - len(join.used),
+        "left_out_language": join.left_out,
+    }
+    names = [source.name for source in (*anchor_sources, *target_sources)]
+    return Joined(out, counts, dict(sorted(counted.items())), names, sorted(checker.ignored - {"lang"}))
+
+
+def _counting(checker: RowChecker, counted: dict[str, int]) -> Iterator[Any]:
+    for table in checker.tables():
+        for entry in table["language"].value_counts().to_pylist():
+            counted[entry["values"]] = counted.get(entry["values"], 0) + entry["counts"]
+        yield table
+
+
+class _Join:
+    """Anchors by id, and targets with their anchor's columns put beside them."""
+
+    def __init__(self, anchor_language: str, language: str | None, only: frozenset[str] | None) -> None:
+        self.anchors: dict[str, bytes] = {}
+        self.used: set[str] = set()
+        self.repeated = 0
+        self.left_out = 0
+        self._digests: dict[str, int] = {}
+        self._anchor_language = anchor_language
+        self._language = language
+        self._only = only
+
+    def collect(self, source: Source, *, apart: bool) -> None:
+        """Keep the anchors of a source; `apart` when all of its rows are anchors."""
+        for number, row in source.rows():
+            language = row.get("language", row.get("lang"))
+            if isinstance(row.get("text"), dict) and not apart:
+                return  # the parallel layout: its rows carry both sides
+            if apart and language is not None and language != self._anchor_language:
+                raise DataError(
+                    f"{source.place(number)}: an anchor in {language!r} where the anchor language is "
+                    f"{self._anchor_language!r}. Set --anchor-language, or give this file as a target."
+                )
+            if not apart and (language != self._anchor_language or _is_pair(row)):
+                continue
+            self._keep(row, source, number)
+
+    def _keep(self, row: dict[str, Any], source: Source, number: int) -> None:
+        where = source.place(number)
+        if row.get("id") is None:
+            raise DataError(f"{where}: no column 'id' (or it is null). An anchor is found by its id.")
+        content = {column: row[column] for column in _CONTENT if row.get(column) is not None}
+        if not content:
+            raise DataError(
+                f"{where} (id {row['id']!r}): no content. An anchor needs text, or prompt and completion, or messages; "
+                f"its columns: {', '.join(sorted(row))}."
+            )
+        row_id = str(row["id"])
+        digest = xxhash.xxh3_64_intdigest(json.dumps(content, sort_keys=True).encode())
+        first = self._digests.setdefault(row_id, digest)
+        if first != digest:
+            raise DataError(
+                f"{where} (id {row_id!r}): another anchor has the same id and other content. An id names one meaning; "
+                "rename one of the two, or remove it."
+            )
+        if row_id in self.anchors:
+            self.repeated += 1
+            return
+        kept = {PREFIX + column: value for column, value in content.items()}
+        kept["provenance"] = _provenance(row, source, number)
+        for name in ("group", "answer", "source", "license"):
+            if row.get(name) is not None:
+                kept[name] = row[name]
+        self.anchors[row_id] = json.dumps(kept, ensure_ascii=False).encode()
+
+    def rows(self, source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
+        """The targets of a source, each with its anchor's columns where there is one."""
+        rows = source.rows()
+        first = next(rows, None)
+        if first is None:
+            return
+        if isinstance(first[1].get("text"), dict):
+            expanded = expand_parallel(source, anchor=self._anchor_language)
+            yield from self._wanted((n, self._finished(row, source, n, None)) for n, row in expanded)
+            return
+        yield from self._wanted(self._joined(source, first, rows))
+
+    def _wanted(self, rows: Iterator[tuple[int, dict[str, Any]]]) -> Iterator[tuple[int, dict[str, Any]]]:
+        for number, row in rows:
+            if self._only is not None and row.get("language") not in self._only:
+                self.left_out += 1
+                continue
+            yield number, row
+
+    def _joined(
+        self, source: Source, first: tuple[int, dict[str, Any]], rest: Iterator[tuple[int, dict[str, Any]]]
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        for number, given in _chain(first, rest):
+            row = dict(given)
+            if row.get("language") is None:
+                row["language"] = row.pop("lang", None) or self._language
+            if _is_pair(row):
+                yield number, self._finished(row, source, number, None)
+                continue
+            if row["language"] == self._anchor_language:
+                continue
+            stored = self.anchors.get(str(row.get("id")))
+            if stored is None:
+                yield number, self._finished(row, source, number, None)
+                continue
+            self.used.add(str(row["id"]))
+            anchor = json.loads(stored)
+            origin = anchor.pop("provenance")
+            row = {
+                **anchor,
+                **{k: v for k, v in row.items() if v is not None},
+                "anchor_language": self._anchor_language,
+            }
+            yield number, self._finished(row, source, number, origin)
+
+    def _finished(
+        self, row: dict[str, Any], source: Source, number: int, anchor: dict[str, Any] | None
+    ) -> dict[str, Any]:
+        """The row with `provenance` of both sides and carried columns as text."""
+        own = _provenance(row, source, number)
+        whole = own if set(own) == {"target", "anchor"} else {"target": own, **({"anchor": anchor} if anchor else {})}
+        row["provenance"] = json.dumps(whole, ensure_ascii=False)
+        for name in CARRIED:
+            if row.get(name) is not None and not isinstance(row[name], str):
+                row[name] = json.dumps(row[name], ensure_ascii=False)
+        return row
+
+
+def _chain(
+    first: tuple[int, dict[str, Any]], rest: Iterator[tuple[int, dict[str, Any]]]
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    yield first
+    yield from rest
+
+
+def _is_pair(row: dict[str, Any]) -> bool:
+    return any(row.get(PREFIX + column) is not None for column in _CONTENT)
+
+
+def _provenance(row: dict[str, Any], source: Source, number: int) -> dict[str, Any]:
+    """What the row says of its origin, else the file and place that it was read from."""
+    given = row.get("provenance")
+    if isinstance(given, str):
+        try:
+            given = json.loads(given)
+        except json.JSONDecodeError:
+            return {"note": given}
+    if isinstance(given, dict):
+        return given
+    origin: dict[str, Any] = {"file": Path(source.name).name, source.unit: number}
+    if row.get("source") is not None:
+        origin["source"] = row["source"]
+    return origin

@@ -1,0 +1,158 @@
+"""Instruction sets as questions with a known answer, from the layouts that such sets come in.
+
+| layout | question | right answer |
+|---|---|---|
+| `prompt`, `answer` (and `choices`; and `anchor_prompt`) | prompt | answer |
+| `instruction` (and `input`), `output` | both | after `####` in the output, or its last box |
+| `question`, `answer` (and `choices`) | question, a text or {language: text} | answer |
+| `items` = {language: {...}}, `answer` | passage, premise, sentence, question of the language | answer |
+
+With `choices`, an integer answer is the 0-based index of the right one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from innerlingua.data.answers import extract_boxed
+from innerlingua.data.languages import ENGLISH, check_language
+from innerlingua.data.sources import Source
+from innerlingua.errors import DataError
+
+__all__ = ["Question", "read_questions"]
+
+_ITEM: Final = ("passage", "context", "premise", "sentence", "question")
+_LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question in one language, its right answer (a letter where there are choices), and where it stood."""
+
+    id: str
+    language: str
+    group: str | None
+    text: str
+    choices: tuple[str, ...]
+    answer: str
+    origin: dict[str, Any]
+
+    @property
+    def lettered(self) -> str:
+        """The choices as lines `A. ...`."""
+        return "\n".join(f"{letter}. {choice}" for letter, choice in zip(_LETTERS, self.choices, strict=False))
+
+
+def read_questions(
+    sources: Sequence[Source], *, known: Mapping[str, str], languages: Sequence[str] | None = None
+) -> Iterator[Question]:
+    """The questions of the sources, in order.
+
+    Args:
+        sources: opened files.
+        known: language code -> English name.
+        languages: languages to take; all unless given.
+
+    Raises:
+        DataError: a row is in none of the layouts, lacks an id or an answer, repeats an id in one language, or its
+            choices do not fit its answer.
+    """
+    seen: dict[tuple[str, str], tuple[str, str]] = {}
+    for source in sources:
+        for number, row in source.rows():
+            where = source.place(number)
+            for question in _questions(row, where, source.unit, number, source.name):
+                if languages is not None and question.language not in languages:
+                    continue
+                check_language(question.language, where, known=known)
+                key = (question.id, question.language)
+                before = seen.setdefault(key, (where, question.text))
+                if before[0] == where:
+                    yield question
+                elif before[1] != question.text or "anchor_prompt" not in row:
+                    raise DataError(
+                        f"{where} (id {question.id!r}): the id occurs twice in {question.language}, first at "
+                        f"{before[0]}. Rename or remove one of the two."
+                    )
+
+
+def _questions(row: dict[str, Any], where: str, unit: str, number: int, name: str) -> Iterator[Question]:
+    if row.get("id") is None or not str(row["id"]).strip():
+        raise DataError(f"{where}: no column 'id' (or it is null). It names the question in all languages.")
+    row_id = str(row["id"])
+    where = f"{where} (id {row_id!r})"
+    group = None if row.get("group") is None else str(row["group"])
+    origin = {"file": name.replace("\\", "/").rsplit("/", 1)[-1], unit: number}
+    for language, text, choices, answer in _sides(row, where):
+        if not text.strip():
+            raise DataError(f"{where}: the question in {language} is empty")
+        yield Question(row_id, language, group, text, choices, _gold(answer, choices, where), origin)
+
+
+def _sides(row: dict[str, Any], where: str) -> Iterator[tuple[str, str, tuple[str, ...], Any]]:
+    language = str(row.get("language") or row.get("lang") or ENGLISH)
+    answer = row.get("answer")
+    choices = _choices(row.get("choices"), where)
+    if isinstance(row.get("prompt"), str):
+        if isinstance(row.get("anchor_prompt"), str):
+            yield str(row.get("anchor_language") or ENGLISH), row["anchor_prompt"], choices, answer
+        yield language, row["prompt"], choices, answer
+    elif isinstance(row.get("instruction"), str):
+        text = "\n\n".join(part for part in (row["instruction"], row.get("input")) if part)
+        yield language, text, choices, answer if answer is not None else _worked(row.get("output"))
+    elif isinstance(row.get("items"), dict):
+        for code, item in row["items"].items():
+            text = "\n\n".join(str(item[name]) for name in _ITEM if item.get(name))
+            if "premise" in item and row.get("question") in ("cause", "effect"):
+                text += f"\n\nWhat is the {row['question']}?"
+            yield code, text, _choices(item.get("choices"), where), answer
+    elif isinstance(row.get("question"), dict):
+        for code, text in row["question"].items():
+            yield code, str(text), choices, answer
+    elif isinstance(row.get("question"), str):
+        yield language, row["question"], choices, answer
+    else:
+        raise DataError(
+            f"{where}: no question. A row needs prompt, instruction, question or items; its columns: "
+            f"{', '.join(sorted(row))}."
+        )
+
+
+def _choices(value: Any, where: str) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, list) or not 2 <= len(value) <= len(_LETTERS):
+        raise DataError(f"{where}: choices must be a list of 2 to {len(_LETTERS)} texts")
+    return tuple(str(choice) for choice in value)
+
+
+def _worked(output: Any) -> str | None:
+    """The answer of a worked solution: what follows the last `####`, or the last box."""
+    if not isinstance(output, str):
+        return None
+    tail = output.rpartition("####")
+    return tail[2].strip() if tail[1] else extract_boxed(output)
+
+
+def _gold(answer: Any, choices: tuple[str, ...], where: str) -> str:
+    if isinstance(answer, str) and choices and answer.strip().isdigit() and answer.strip() not in choices:
+        answer = int(answer)
+    if choices and isinstance(answer, int) and not isinstance(answer, bool):
+        if not 0 <= answer < len(choices):
+            raise DataError(f"{where}: answer {answer} where the choices are numbered 0 to {len(choices) - 1}")
+        return _LETTERS[answer]
+    if answer is None or isinstance(answer, bool | list | dict) or not str(answer).strip():
+        raise DataError(
+            f"{where}: no right answer to compare with. Give the column answer (a text, a number, or the index of a "
+            "choice), or an output that ends with '#### 42' or \\boxed{42}."
+        )
+    text = str(answer).strip()
+    if choices:
+        if text in choices:
+            return _LETTERS[choices.index(text)]
+        if text.upper() not in _LETTERS[: len(choices)]:
+            raise DataError(f"{where}: answer {text!r} is neither a choice nor the letter of one")
+        return text.upper()
+    return text

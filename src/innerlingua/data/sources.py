@@ -1,0 +1,262 @@
+"""Where rows come from: JSON Lines, Parquet, CSV, a saved `datasets` folder, or a dataset in memory.
+
+Every source yields `(number, row)` one at a time, so a file of any size is read in constant memory, and every fault of
+a file is named with its place: `pairs.jsonl, line 7` (counted from 1) or `pairs.parquet, row 6` (counted from 0).
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import gzip
+import json
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, cast
+
+from innerlingua.errors import DataError, nearest
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+__all__ = ["Row", "Source", "open_sources"]
+
+Row = dict[str, Any]
+"""Column -> value."""
+
+_JSON_LINES = (".jsonl", ".ndjson", ".json")
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+_STRUCTURED = ("messages", "anchor_messages", "spans", "choices")  # cells of a CSV file that hold JSON
+_READABLE = (
+    "JSON Lines (.jsonl, .json, .ndjson), CSV (.csv, .tsv), each also with .gz, Parquet (.parquet), or a folder of "
+    "save_to_disk"
+)
+_BATCH = 1000
+
+
+@dataclass(frozen=True)
+class Source:
+    """One place that rows come from: its name as the user wrote it, how its rows are counted, and the rows."""
+
+    name: str
+    unit: str
+    rows: Callable[[], Iterator[tuple[int, Row]]]
+
+    def place(self, number: int) -> str:
+        """The place of a row in words, such as `pairs.jsonl, line 7`."""
+        return f"{self.name}, {self.unit} {number}"
+
+
+def open_sources(paths: str | Path | Dataset | Sequence[str | Path | Dataset]) -> list[Source]:
+    """The sources behind one path or several, checked for existence and format before any row is read.
+
+    Args:
+        paths: JSON Lines, CSV or Parquet files, folders written by `save_to_disk` (`folder:split` where it
+            holds several splits), or `datasets.Dataset` objects.
+
+    Raises:
+        DataError: nothing given, a file is missing (with the nearest name), a format is unknown, a split is needed.
+    """
+    from datasets import Dataset
+
+    listed = [paths] if isinstance(paths, str | Path | Dataset) else _listed(paths)
+    if not listed:
+        raise DataError("no data: the list of paths is empty. Give at least one file of rows.")
+    return [_open(path) for path in listed]
+
+
+def _listed(paths: Any) -> list[Any]:
+    from datasets import DatasetDict, IterableDataset, IterableDatasetDict
+
+    if isinstance(paths, DatasetDict | IterableDatasetDict):
+        raise DataError(
+            f"the dataset has splits ({', '.join(map(str, paths))}); pass one of them, such as data['train']"
+        )
+    if isinstance(paths, IterableDataset):
+        raise DataError("a streamed dataset cannot be checked as a whole; load it without streaming=True")
+    return list(paths)
+
+
+def _open(path: str | Path | Dataset) -> Source:
+    from datasets import Dataset
+
+    if isinstance(path, Dataset):
+        return _dataset_source("dataset in memory", path)
+    if not isinstance(path, str | Path):
+        raise DataError(f"a path must be text or a Path, not {type(path).__name__} ({path!r})")
+    file, split = Path(path), None
+    if not file.exists() and ":" in file.name:
+        stem, split = file.name.rsplit(":", 1)
+        file = file.with_name(stem)
+    if not file.exists():
+        raise DataError(f"{path}: no such file{_nearest_file(file)}")
+    if file.is_dir():
+        return _folder(str(path), file, split)
+    if split is not None:
+        raise DataError(f"{path}: a split ({split!r}) can be chosen only in a folder of save_to_disk; {file} is a file")
+    suffixes = file.name.lower().removesuffix(".gz")
+    if suffixes.endswith(_JSON_LINES):
+        return Source(str(path), "line", lambda: _json_lines(str(path), file))
+    if (delimiter := _DELIMITERS.get(Path(suffixes).suffix)) is not None:
+        return Source(str(path), "line", lambda: _csv(str(path), file, delimiter))
+    if file.suffix.lower() == ".parquet":
+        return Source(str(path), "row", lambda: _parquet(str(path), file))
+    raise DataError(f"{path}: unknown format {file.suffix!r}. What can be read: {_READABLE}.")
+
+
+def _nearest_file(file: Path) -> str:
+    """A hint for a missing file: the nearest name beside it, or what is wrong with its folder."""
+    folder = file.parent
+    if not folder.is_dir():
+        return f", and no such folder either: {folder}"
+    names = [entry.name for entry in folder.iterdir()]
+    close = difflib.get_close_matches(file.name, names, n=1, cutoff=0.5)
+    return (
+        f"; did you mean {str(file.with_name(close[0]))!r}?" if close else f" (nothing in {folder} has a name like it)"
+    )
+
+
+def _folder(name: str, folder: Path, split: str | None) -> Source:
+    from datasets import Dataset, load_from_disk
+
+    splits_file = folder / "dataset_dict.json"
+    if splits_file.is_file():
+        splits = cast(list[str], json.loads(splits_file.read_text(encoding="utf-8"))["splits"])
+        if split is None:
+            raise DataError(f"{name}: holds the splits {', '.join(splits)}; say which, such as '{folder}:{splits[0]}'")
+        if split not in splits:
+            raise DataError(f"{name}: no split {split!r}{nearest(split, splits)}")
+        return _dataset_source(name, cast(Dataset, load_from_disk(str(folder / split))))
+    if split is not None:
+        raise DataError(f"{name}: {folder} holds one dataset without splits; leave out ':{split}'")
+    if (folder / "state.json").is_file():
+        return _dataset_source(name, cast(Dataset, load_from_disk(str(folder))))
+    files = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith((".jsonl", ".gz", ".parquet")))
+    listed = (
+        f" It holds {', '.join(files[:5])}{', ...' if len(files) > 5 else ''}: give the files one by one."
+        if files
+        else ""
+    )
+    raise DataError(f"{name}: a folder that save_to_disk did not write.{listed} What can be read: {_READABLE}.")
+
+
+def _dataset_source(name: str, dataset: Dataset) -> Source:
+    def rows() -> Iterator[tuple[int, Row]]:
+        number = 0
+        for table in dataset.with_format("arrow").iter(batch_size=_BATCH):
+            for row in table.to_pylist():
+                yield number, row
+                number += 1
+
+    return Source(name, "row", rows)
+
+
+def _parquet(name: str, file: Path) -> Iterator[tuple[int, Row]]:
+    import pyarrow as pa  # type: ignore[import-untyped]
+    import pyarrow.parquet as pq  # type: ignore[import-untyped]
+
+    number = 0
+    try:
+        with pq.ParquetFile(file) as parquet:
+            for batch in parquet.iter_batches(batch_size=_BATCH):
+                for row in batch.to_pylist():
+                    yield number, row
+                    number += 1
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{name}: cannot be read as Parquet after row {number}: {error}") from error
+
+
+def _json_lines(name: str, file: Path) -> Iterator[tuple[int, Row]]:
+    number = 0
+    try:
+        with _binary(file) as stream:
+            for number, line in enumerate(stream, start=1):
+                if line.strip():
+                    yield number, _json_row(f"{name}, line {number}", line, first=number == 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{name}: cannot be read after line {number}: {error}") from error
+
+
+def _csv(name: str, file: Path, delimiter: str) -> Iterator[tuple[int, Row]]:
+    """Rows of a CSV file with a header; an empty cell is no value. A row is counted by the line that it ends on."""
+    reader = csv.reader(_text_lines(name, file), delimiter=delimiter, strict=True)
+    try:
+        header = next(reader, None)
+        if header is None:
+            return
+        twice = sorted({column for column in header if header.count(column) > 1})
+        if twice:
+            raise DataError(f"{name}, line 1: the column {twice[0]!r} occurs twice; give each column one name")
+        for cells in reader:
+            if not cells:
+                continue
+            if len(cells) != len(header):
+                raise DataError(
+                    f"{name}, line {reader.line_num}: {len(cells)} cells where the header names {len(header)} columns. "
+                    f"Quote cells that hold {delimiter!r}, quotes or line breaks."
+                )
+            yield reader.line_num, _cells(header, cells, f"{name}, line {reader.line_num}")
+    except csv.Error as error:
+        raise DataError(f"{name}, line {reader.line_num}: broken CSV: {error}. Quote cells as in RFC 4180.") from error
+
+
+def _cells(header: list[str], cells: list[str], where: str) -> Row:
+    row: Row = {column: cell for column, cell in zip(header, cells, strict=True) if cell}
+    for column in _STRUCTURED:
+        if column in row:
+            try:
+                row[column] = json.loads(row[column])
+            except json.JSONDecodeError as error:
+                raise DataError(f"{where}: {column} must hold JSON in a CSV file: {error.msg}") from error
+    return row
+
+
+def _text_lines(name: str, file: Path) -> Iterator[str]:
+    number = 0
+    try:
+        with _binary(file) as stream:
+            for number, line in enumerate(stream, start=1):
+                yield _decoded(f"{name}, line {number}", line, first=number == 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{name}: cannot be read after line {number}: {error}") from error
+
+
+def _binary(file: Path) -> IO[bytes]:
+    return cast(IO[bytes], gzip.open(file, "rb")) if file.name.lower().endswith(".gz") else file.open("rb")
+
+
+def _decoded(where: str, line: bytes, *, first: bool) -> str:
+    try:
+        # Some editors put a byte order mark before the first line; it belongs to no row.
+        return line.decode("utf-8-sig" if first else "utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{where}: not UTF-8 (byte 0x{line[error.start]:02x} at column {error.start + 1}). Save the file as UTF-8."
+        ) from error
+
+
+def _json_row(where: str, line: bytes, *, first: bool) -> Row:
+    text = _decoded(where, line, first=first)
+    try:
+        row = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise DataError(
+            f"{where}: broken JSON at column {error.colno}: {error.msg}. Each line must be one whole JSON object"
+            f"{_array(text)}."
+        ) from error
+    if not isinstance(row, dict):
+        raise DataError(
+            f"{where}: a JSON {type(row).__name__} where a row must be an object, such as "
+            f'{{"id": "1", "language": "swh_Latn", ...}}{_array(text)}.'
+        )
+    return row
+
+
+def _array(text: str) -> str:
+    return (
+        "; this looks like one JSON array, which `jq -c '.[]'` turns into lines"
+        if text.lstrip().startswith("[")
+        else ""
+    )

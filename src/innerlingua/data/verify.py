@@ -1,0 +1,327 @@
+"""Let a model answer questions whose answer is known, keep what is right, and label where it is right.
+
+This is stage 1 of SARA: the model is its own teacher, and only answers that reach the right result become anchors. The
+same run may ask the same ids in other languages; the labels then say in which of the two a model is right, which
+methods that select data need.
+
+Every draw is one request. All draws are in the journal before any is judged, so judging anew costs no request.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from innerlingua.data.answers import Extractor, extract_boxed, extract_choice, extractor, same_answer
+from innerlingua.data.asking import ModelSpec, Sampling, hash_of, require_whole
+from innerlingua.data.card import card_path, today, write_card
+from innerlingua.data.files import check_output, write_rows
+from innerlingua.data.languages import ENGLISH, known_languages
+from innerlingua.data.questions import Question, read_questions
+from innerlingua.data.sources import open_sources
+from innerlingua.data.templates import ANSWER_TEMPLATES, Template, load_template
+from innerlingua.data.work import Journal, Task, run_tasks
+from innerlingua.data.work.progress import WorkProgress
+from innerlingua.errors import DataError
+
+__all__ = ["LABELS", "Verified", "verify"]
+
+LABELS: Final = ("correct-correct", "correct-incorrect", "incorrect-correct", "incorrect-incorrect")
+"""Right in the anchor's language, then right in the target's."""
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What was written, and counts: asked = right + wrong + no_answer + cut_off + echo + unsettled + unanswered."""
+
+    path: Path
+    labels: Path
+    rejected: Path
+    card: Path
+    journal: Path
+    counts: dict[str, int]
+    label_counts: dict[str, int]
+
+
+@dataclass(frozen=True)
+class _Verdict:
+    """The judgement of one question: the reason (`right` or why not), how many draws were right, and the best text."""
+
+    reason: str
+    right: int
+    draws: int
+    found: str | None
+    text: str | None
+    replied: dict[str, Any] | None
+
+
+def verify(
+    paths: Sequence[str | Path],
+    output: str | Path,
+    *,
+    model: ModelSpec,
+    sampling: Sampling | None = None,
+    template: str | None = None,
+    extract: str | Extractor | None = None,
+    anchor_language: str = ENGLISH,
+    languages: Sequence[str] | None = None,
+    language_names: Mapping[str, str] | None = None,
+    samples: int = 1,
+    agreement: float = 0.5,
+    limit: int | None = None,
+    partial: bool = False,
+    restart: bool = False,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> Verified:
+    """Ask, judge, keep.
+
+    Writes `output` (right answers in the anchor's language: id, language, prompt, completion, answer, provenance), and
+    beside it `.labels.jsonl` (per id and language), `.rejected.jsonl` (what was not kept, and why), `.card.md` and
+    `.journal`, by which the same call continues after a kill.
+
+    Args:
+        paths: instruction sets in any layout of `questions.py`.
+        output: a `.jsonl` or `.jsonl.gz` file.
+        model: who is asked.
+        sampling: how text is drawn; greedy unless given, or temperature 0.7 for several samples.
+        template: name or file; `choice` for questions with choices and `reasoning` for others unless given.
+        extract: an extractor's name, or a function from a text to its answer. Unless given: the letter for questions
+            with choices, the box for others.
+        anchor_language: the language whose right answers are kept.
+        languages: languages to ask in; all that the sets hold unless given.
+        language_names: `{code: English name}` for languages outside FLORES-200.
+        samples: draws per question.
+        agreement: share of a question's draws that must be right for it to count as right; guesses rarely agree.
+        limit: ask only the first so many questions.
+        partial: write although some requests failed.
+        restart: forget what an earlier run has done.
+        overwrite: replace outputs that exist.
+        quiet: no progress.
+
+    Raises:
+        DataError: bad input, another job's journal, requests that failed to the last (unless `partial`).
+    """
+    out = check_output(output, overwrite=overwrite)
+    if not out.name.endswith((".jsonl", ".jsonl.gz")):
+        raise DataError(f"{output}: verify writes JSON Lines; give a name that ends with .jsonl or .jsonl.gz")
+    if samples < 1 or not 0 < agreement <= 1:
+        raise DataError(
+            f"--samples {samples}, --agreement {agreement}: at least one sample, and a share above 0, up to 1"
+        )
+    sampling = sampling or Sampling(temperature=0.7 if samples > 1 else 0.0)
+    known = known_languages(language_names)
+    sources = open_sources(list(paths))
+    questions = list(read_questions(sources, known=known, languages=languages))[:limit]
+    if not questions:
+        raise DataError(f"{', '.join(s.name for s in sources)}: no question in the languages asked for")
+    chosen = _Templates(template)
+    chosen_names = sorted({chosen.of(q).name for q in questions})
+    job = {
+        "command": "verify",
+        "model": model.model,
+        "revision": model.revision,
+        "sampling": asdict(sampling),
+        "samples": samples,
+        "templates": {name: chosen.digest(name) for name in chosen_names},
+        "languages": list(languages) if languages is not None else None,
+        "limit": limit,
+        "inputs": hash_of(sources),
+    }
+    journal_path = out.with_name(f"{out.name}.journal")
+    with Journal(journal_path, job, restart=restart) as journal:
+        _ask(questions, chosen, journal, model, sampling, samples, partial, quiet)
+        judged = _judge(questions, journal, samples, agreement, _extractor(extract))
+        made = {"model": model.model, "revision": model.revision, "settings": asdict(sampling), "samples": samples}
+        return _write(out, questions, judged, chosen, made, anchor_language, job, journal_path)
+
+
+class _Templates:
+    def __init__(self, name: str | None) -> None:
+        self._given = None if name is None else load_template(name, ANSWER_TEMPLATES, needs="question")
+        self._own = {n: Template(n, text) for n, text in ANSWER_TEMPLATES.items()}
+
+    def of(self, question: Question) -> Template:
+        return self._given or self._own["choice" if question.choices else "reasoning"]
+
+    def digest(self, name: str) -> str:
+        return (self._given or self._own[name]).digest
+
+    def prompt(self, question: Question) -> str:
+        template = self.of(question)
+        text = question.text
+        if question.choices and "{choices}" not in template.text:
+            text = f"{text}\n\n{question.lettered}"
+        return template.fill({"question": text, "choices": question.lettered})
+
+
+def _key(question: Question, draw: int) -> str:
+    return f"{question.id}|{question.language}|{draw}"
+
+
+def _ask(
+    questions: Sequence[Question],
+    templates: _Templates,
+    journal: Journal,
+    model: ModelSpec,
+    sampling: Sampling,
+    samples: int,
+    partial: bool,
+    quiet: bool,
+) -> None:
+    total = len(questions) * samples
+
+    def tasks() -> Iterator[Task]:
+        for question in questions:
+            for draw in range(samples):
+                yield Task(_key(question, draw), (question, draw))
+
+    if len(journal) >= total:
+        return  # all asked already; nothing is loaded or connected
+    backend = model.open()
+
+    async def work(task: Task) -> dict[str, Any]:
+        question, draw = task.payload
+        messages = [{"role": "user", "content": templates.prompt(question)}]
+        reply = await backend.complete(messages, sampling.fields(draw))
+        return {"text": reply.text, "finish": reply.finish, "model": reply.model, "date": today()}
+
+    with WorkProgress("verify", total=total, done=len(journal), quiet=quiet) as progress:
+        outcome = run_tasks(
+            tasks(),
+            work,
+            journal,
+            limit=model.at_once,
+            attempts=model.attempts,
+            patience=model.patience,
+            monitor=progress,
+            around=backend,
+        )
+    require_whole(outcome, total, partial=partial)
+
+
+def _extractor(extract: str | Extractor | None) -> Extractor | None:
+    return extractor(extract) if isinstance(extract, str) else extract
+
+
+def _judge(
+    questions: Sequence[Question],
+    journal: Journal,
+    samples: int,
+    agreement: float,
+    extract: Extractor | None,
+) -> list[_Verdict]:
+    return [_verdict(question, journal, samples, agreement, extract) for question in questions]
+
+
+def _verdict(
+    question: Question, journal: Journal, samples: int, agreement: float, extract: Extractor | None
+) -> _Verdict:
+    take = extract or (extract_choice if question.choices else extract_boxed)
+    replies = [journal.result(k) for k in (_key(question, d) for d in range(samples)) if k in journal]
+    if not replies:
+        return _Verdict("unanswered", 0, 0, None, None, None)
+    reasons: Counter[str] = Counter()
+    best: tuple[dict[str, Any], str] | None = None
+    other: tuple[dict[str, Any], str | None] = (replies[0], None)
+    for reply in replies:
+        found = take(reply["text"]) if reply["finish"] != "length" else None
+        if reply["finish"] == "length":
+            reasons["cut_off"] += 1
+        elif question.text in reply["text"]:
+            # A server that returns the prompt with the answer, or a model that copies: twice the prompt is no anchor.
+            reasons["echo"] += 1
+        elif found is None:
+            reasons["no_answer"] += 1
+        elif same_answer(found, question.answer):
+            reasons["right"] += 1
+            best = best or (reply, found)
+        else:
+            reasons["wrong"] += 1
+            other = (reply, found)
+    right = reasons["right"]
+    if best is not None and right >= agreement * len(replies):
+        return _Verdict("right", right, len(replies), best[1], best[0]["text"], best[0])
+    reason = "unsettled" if right else reasons.most_common(1)[0][0]
+    return _Verdict(reason, right, len(replies), other[1], other[0]["text"], other[0])
+
+
+def _write(
+    out: Path,
+    questions: Sequence[Question],
+    verdicts: Sequence[_Verdict],
+    templates: _Templates,
+    made: dict[str, Any],
+    anchor_language: str,
+    job: dict[str, Any],
+    journal: Path,
+) -> Verified:
+    stem = card_path(out).name.removesuffix(".card.md")
+    labels, rejected = out.with_name(f"{stem}.labels.jsonl"), out.with_name(f"{stem}.rejected.jsonl")
+    judged = list(zip(questions, verdicts, strict=True))
+
+    def row(question: Question, verdict: _Verdict) -> dict[str, Any]:
+        template = templates.of(question)
+        replied = verdict.replied or {}
+        return {
+            "id": question.id,
+            "language": question.language,
+            "group": question.group,
+            "prompt": templates.prompt(question),
+            "completion": verdict.text,
+            "answer": question.answer,
+            "choices": list(question.choices) or None,
+            "provenance": {
+                **made,
+                "reply_model": replied.get("model"),
+                "template": {"name": template.name, "sha256_16": template.digest},
+                "date": replied.get("date"),
+                "right": f"{verdict.right}/{verdict.draws}",
+                "question": question.origin,
+            },
+        }
+
+    kept = [(q, v) for q, v in judged if v.reason == "right" and q.language == anchor_language]
+    write_rows(out, (row(q, v) for q, v in kept))
+    write_rows(
+        rejected, ({**row(q, v), "reason": v.reason, "found": v.found} for q, v in judged if v.reason != "right")
+    )
+    labelled = list(_labels(judged, anchor_language))
+    write_rows(labels, labelled)
+    label_counts = Counter(str(entry["label"]) for entry in labelled if "label" in entry)
+    counts = {"asked": len(judged), **Counter(v.reason for _, v in judged), "kept": len(kept)}
+    card = write_card(
+        out,
+        title="Answers that a model gave itself and that reach the right result, kept by `innerlingua data verify`",
+        languages={anchor_language: len(kept)},
+        counts={**counts, **label_counts},
+        sources=list(job["inputs"]),
+        settings={**job, "anchor_language": anchor_language},
+        notes=[
+            "Keeping only right answers leans towards easy questions, and with choices towards lucky guesses; several "
+            "samples with a high agreement lean less.",
+            "Licences are those of the sources and of the model; look them up there.",
+        ],
+    )
+    return Verified(out, labels, rejected, card, journal, counts, dict(label_counts))
+
+
+def _labels(judged: Sequence[tuple[Question, _Verdict]], anchor_language: str) -> Iterator[dict[str, Any]]:
+    """Per id and language: right or not, and beside the anchor's language one of `LABELS`."""
+    anchors = {q.id: v for q, v in judged if q.language == anchor_language}
+    for question, verdict in judged:
+        entry: dict[str, Any] = {
+            "id": question.id,
+            "language": question.language,
+            "right": verdict.reason == "right",
+            "right_draws": verdict.right,
+            "draws": verdict.draws,
+        }
+        anchor = anchors.get(question.id)
+        if question.language != anchor_language and anchor is not None and anchor.draws and verdict.draws:
+            words = ["correct" if v.reason == "right" else "incorrect" for v in (anchor, verdict)]
+            entry |= {"anchor_language": anchor_language, "label": "-".join(words)}
+        yield entry

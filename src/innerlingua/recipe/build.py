@@ -1,0 +1,318 @@
+"""From a recipe to a run: the only place where methods meet the trainer. Imports torch, so import it late.
+
+The order is that of cost: the trainer's fields, the folder, the recipe of a run to be resumed, the rows, the model, the
+prior, the training. What can be refused is refused before the next step costs anything.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from accelerate import PartialState
+from datasets import Dataset
+from transformers import PreTrainedModel, enable_full_determinism, set_seed
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
+
+from innerlingua.anatomy import check_trainable, find_moe_layers, select_layers, set_trainable
+from innerlingua.errors import RecipeError
+from innerlingua.recipe import run
+from innerlingua.recipe.group import on_main
+from innerlingua.recipe.loading import to_yaml
+from innerlingua.recipe.model import adapter_config, aligned_layers, load_model, load_tokenizer, trained_parts
+from innerlingua.recipe.prior import Ingredients, check_recorded, prior_digest, replacing, stored_prior
+from innerlingua.recipe.rows import read_rows
+from innerlingua.recipe.schema import AlignmentSection, Recipe
+from innerlingua.recipe.trainer import resolve_trainer, sft_config
+from innerlingua.routing import RoutingAlignment, RoutingPrior
+from innerlingua.training import Term, Trainer
+
+if TYPE_CHECKING:
+    from trl import SFTConfig
+
+__all__ = ["TERMS", "Ingredients", "run_prior", "run_training"]
+
+Say = Callable[[str], None]
+
+
+def _routing_alignment(section: AlignmentSection, given: Ingredients) -> Term:
+    assert section.layers != "auto", "resolved when the model was loaded"
+    anchor: RoutingPrior | str = "live" if section.anchor == "live" else stored_prior(section, given)
+    return RoutingAlignment(
+        anchor=anchor,
+        weight=section.weight,
+        layers=section.layers,
+        anchor_gradient=section.anchor_gradient,
+        pooling=section.pooling,
+        score=section.score,
+        verify_weights=False,  # compared above by the main process; others may hold none yet (FSDP)
+    )
+
+
+TERMS: dict[str, Callable[[Any, Ingredients], Term]] = {
+    "alignment": _routing_alignment,
+}
+"""From a section of the recipe to the term that it adds. A later method is one more row."""
+
+
+def run_training(recipe: Recipe, *, resume: bool = False, overwrite: bool = False, say: Say = print) -> Path:
+    """Train as `recipe` says and return the folder with the result.
+
+    Under `accelerate launch` every process calls this; the main one writes. `resume` continues the last complete
+    checkpoint, and is refused when something has changed that changes the training; `overwrite` replaces an earlier
+    run.
+    Raises the errors of `innerlingua.errors` for everything that a user can mend.
+    """
+    recipe, args, state = _start(recipe, say)
+    folder = Path(args.output_dir)
+    on_main(lambda: run.check_folder(folder, resume=resume, overwrite=overwrite))
+    record: dict[str, Any] = {"processes": state.num_processes}
+    if resume:
+        _refuse_drift(folder, recipe, record)
+    checkpoint = run.last_checkpoint(folder) if resume else None
+    tokenizer = load_tokenizer(recipe.model)
+    rows, recipe = read_rows(recipe, tokenizer, say)
+    record |= rows.digests()
+    if resume:
+        _refuse_drift(folder, recipe, record)
+        check_recorded(recipe, folder, run.read_record(folder))
+    model, recipe = _model(recipe, say, checkpoint=checkpoint)
+    if resume:
+        _refuse_drift(folder, recipe, record)
+        say(f"resuming from {checkpoint}")
+    given = Ingredients(
+        recipe=recipe,
+        args=args,
+        model=model,
+        tokenizer=tokenizer,
+        anchors=rows.anchors,
+        folder=folder,
+        fresh_weights=not resume,
+        overwrite=overwrite,
+        say=say,
+    )
+    with replacing(folder):
+        terms = [TERMS[name](getattr(recipe, name), given) for name in recipe.terms]
+        say(f"the recipe as it is run:\n{to_yaml(recipe.values())}")
+        trainer = _trainer(given, rows.train, rows.evaluation, terms)
+    record["prior"] = prior_digest(recipe, folder)
+    if state.is_main_process and not resume:
+        run.clear_folder(folder)
+        start = {"versions": _versions(), "files": [], "beside": run.held(folder)}
+        run.write_recipe(folder, recipe)
+        run.write_json(folder / run.RECORD, {"schema": 1, **record, **start})
+    state.wait_for_everyone()
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if trainer.state.global_step == 0:
+        raise RecipeError(
+            "no step was trained: num_train_epochs or max_steps leave none, or a batch is larger than the data and "
+            "dataloader_drop_last drops it"
+        )
+    files = _save(trainer, folder, state)
+    if state.is_main_process:
+        result = {
+            "schema": 1,
+            "command": "train",
+            "versions": _versions(),
+            "seed": args.seed,
+            "rows": rows.counts,
+            "layers": recipe.alignment.layers if recipe.alignment else None,
+            "prior": record["prior"],
+            "steps": trainer.state.global_step,
+            "metrics": _last_values(trainer.state.log_history),
+            "files": files,
+        }
+        run.write_json(folder / run.RESULT, result)
+    state.wait_for_everyone()
+    say(f"done: {trainer.state.global_step} steps; the model and {run.RESULT} are in {folder}")
+    return folder
+
+
+def run_prior(recipe: Recipe, *, overwrite: bool = False, say: Say = print) -> Path:
+    """Compute and store the routing prior that `recipe` needs, and return its folder.
+
+    A stored one that is up to date is left as it is; a stale one is a `PriorError` unless `overwrite` is set. The prior
+    of a run is never replaced: the run could not be resumed, and its record would name a prior that is gone.
+    """
+    if recipe.alignment is None or recipe.alignment.anchor == "live":
+        raise RecipeError(
+            "this recipe uses no routing prior: it has "
+            f"{'no section alignment' if recipe.alignment is None else 'alignment.anchor: live'}"
+        )
+    recipe, args, _ = _start(recipe, say)
+    folder = Path(args.output_dir)
+    on_main(lambda: run.check_prior_folder(folder, overwrite=overwrite))
+    tokenizer = load_tokenizer(recipe.model)
+    rows, recipe = read_rows(recipe, tokenizer, say)
+    model, recipe = _model(recipe, say)
+    given = Ingredients(
+        recipe=recipe,
+        args=args,
+        model=model,
+        tokenizer=tokenizer,
+        anchors=rows.anchors,
+        folder=folder,
+        fresh_weights=True,
+        overwrite=overwrite,
+        say=say,
+    )
+    assert recipe.alignment is not None
+    with replacing(folder):
+        stored_prior(recipe.alignment, given)
+    return folder / run.PRIOR
+
+
+def _start(recipe: Recipe, say: Say) -> tuple[Recipe, SFTConfig, PartialState]:
+    recipe = resolve_trainer(_resolved(recipe, say))
+    if recipe.trainer.get("use_cpu"):
+        say(f"no CUDA device is used: use_cpu: true, bf16: {str(recipe.trainer['bf16']).lower()}")
+    args = sft_config(recipe)
+    if is_deepspeed_zero3_enabled():  # type: ignore[no-untyped-call]
+        raise RecipeError(
+            "DeepSpeed ZeRO-3 leaves no process a whole weight, and the prior, the adapters' places and the checks "
+            "before training are read from whole weights. Launch with DeepSpeed ZeRO-2 or FSDP (fsdp_version: 2), or "
+            "train adapters (section peft), which need less memory"
+        )
+    # The trainer seeds itself, but only after adapters were drawn.
+    if args.full_determinism:
+        enable_full_determinism(args.seed)
+    else:
+        set_seed(args.seed)
+    return recipe, args, PartialState()
+
+
+def _resolved(recipe: Recipe, say: Say) -> Recipe:
+    """`recipe` with the keys of ours that depend on other sections."""
+    model, data = recipe.model, recipe.data
+    if model.dtype is None:
+        model = model.model_copy(update={"dtype": "float32" if recipe.peft is None else "auto"})
+        why = "full fine-tuning" if recipe.peft is None else "the checkpoint's own, under adapters"
+        say(f"model.dtype: {model.dtype} ({why})")
+    if data.missing_anchor is None:
+        data = data.model_copy(update={"missing_anchor": "error" if recipe.terms else "keep"})
+    return recipe.model_copy(update={"model": model, "data": data})
+
+
+def _model(recipe: Recipe, say: Say, *, checkpoint: Path | None = None) -> tuple[PreTrainedModel, Recipe]:
+    """The model, and the recipe with `alignment.layers` as a list of its layers and its family's `alignment.score`."""
+    model = load_model(recipe.model, checkpoint=checkpoint)
+    if recipe.alignment is not None:
+        layers = aligned_layers(recipe.alignment, model)
+        if recipe.alignment.layers == "auto":
+            say(f"alignment.layers: auto is {layers}, the middle of the depth")
+        score = recipe.alignment.score or select_layers(find_moe_layers(model), layers)[0].score
+        resolved = recipe.alignment.model_copy(update={"layers": layers, "score": score})
+        recipe = recipe.model_copy(update={"alignment": resolved})
+    return model, recipe
+
+
+def _trainer(given: Ingredients, rows: Dataset, evaluation: Dataset | None, terms: list[Term]) -> Trainer:
+    recipe, model = given.recipe, given.model
+    trained, adapted = trained_parts(recipe.model, recipe.peft)
+    adapters = adapter_config(recipe.peft, model) if recipe.peft is not None else None
+    if adapters is None:
+        set_trainable(model, trained)
+    if not terms:
+        # Without terms TRL collates by itself, and knows only these.
+        rows = rows.select_columns(["input_ids", "labels"])
+        evaluation = evaluation.select_columns(["input_ids", "labels"]) if evaluation is not None else None
+    trainer = Trainer(
+        model=model,
+        args=given.args,
+        train_dataset=rows,
+        eval_dataset=evaluation,
+        processing_class=given.tokenizer,
+        peft_config=adapters,
+        terms=terms,
+    )
+    check_trainable(trainer.model, trained, adapted=adapted)
+    _keep_small_steps(trainer, given)
+    trainable = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
+    everything = sum(p.numel() for p in trainer.model.parameters())
+    what = [*trained, *(f"adapters on {part}" for part in adapted)]
+    given.say(f"trainable: {trainable:,} of {everything:,} parameters ({', '.join(what)})")
+    return trainer
+
+
+def _keep_small_steps(trainer: Trainer, given: Ingredients) -> None:
+    """Trained routers beside adapters become float32, as the adapters are; for other trained 16-bit weights, a note.
+
+    PEFT copies a router that is trained whole in the type of the base. In float32 it needs autocast, which the other
+    weights of a 16-bit base do without.
+    """
+    args = given.args
+    short = [p for p in trainer.model.parameters() if p.requires_grad and p.dtype in (torch.bfloat16, torch.float16)]
+    if short and given.recipe.peft is not None and (args.bf16 or args.fp16):
+        for parameter in short:
+            parameter.data = parameter.data.float()
+    elif short:
+        remedy = (
+            "model.dtype: float32 trains them in full"
+            if given.recipe.peft is None
+            else "trainer.bf16: true lets them be kept in float32"
+        )
+        given.say(
+            f"note: trained weights are {str(short[0].dtype).removeprefix('torch.')}; steps of a size of "
+            f"{args.learning_rate:g} are mostly lost in rounding, unless the launcher keeps float32 copies "
+            f"(DeepSpeed ZeRO-2 does). {remedy}"
+        )
+
+
+def _refuse_drift(folder: Path, recipe: Recipe, record: Mapping[str, Any]) -> None:
+    found = run.differences(folder, recipe, record, pending=_pending(recipe))
+    if found:
+        lines = "\n  ".join(found)
+        raise RecipeError(
+            f"--resume: this is not the run that was started in {folder}. What differs (then -> now):\n  {lines}\n"
+            "Set these back, or start a new run in another trainer.output_dir."
+        )
+
+
+def _pending(recipe: Recipe) -> set[str]:
+    """Keys that only the rows or the model will tell."""
+    pending = set() if "assistant_only_loss" in recipe.trainer else {"trainer.assistant_only_loss"}
+    if recipe.alignment is not None and recipe.alignment.layers == "auto":
+        pending.add("alignment.layers")
+    if recipe.alignment is not None and recipe.alignment.score is None:
+        pending.add("alignment.score")
+    return pending
+
+
+def _save(trainer: Trainer, folder: Path, state: PartialState) -> list[str]:
+    """Save the model and the tokenizer into `folder`, and return the names of the files, sorted.
+
+    They are written aside and moved, configuration last: what is cut short does not load as a model.
+    """
+    aside = folder / ".saving"
+    if state.is_main_process and aside.exists():
+        shutil.rmtree(aside)
+    state.wait_for_everyone()
+    trainer.save_model(str(aside))
+    state.wait_for_everyone()
+    if not state.is_main_process:
+        return []
+    names = sorted((path.name for path in aside.iterdir()), key=lambda name: (name.endswith("config.json"), name))
+    # TRL writes a card beside its checkpoints.
+    card = (folder / "README.md").exists() and "README.md" not in run.read_record(folder)["beside"]
+    run.record_files(folder, [*names, *(["README.md"] if card else [])])
+    for name in names:
+        os.replace(aside / name, folder / name)
+    aside.rmdir()
+    return sorted(names)
+
+
+def _last_values(history: list[dict[str, float]]) -> dict[str, float]:
+    merged: dict[str, float] = {}
+    for entry in history:
+        merged |= entry
+    return merged
+
+
+def _versions() -> dict[str, str]:
+    packages = ("innerlingua", "torch", "transformers", "trl", "peft", "accelerate", "datasets")
+    return {name: version(name) for name in packages}

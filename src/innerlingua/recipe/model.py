@@ -1,0 +1,124 @@
+"""The model, tokenizer and adapters that a recipe asks for. Imports torch and transformers.
+
+Loading is transformers' own (`AutoModelForCausalLM`, or the larger model where the text has none of its own), so that
+whatever loads the base loads the result.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig
+from torch import nn
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from innerlingua.anatomy import empty_model, find_moe_layers, language_model_class, lora_targets, select_layers
+from innerlingua.errors import ModelError
+from innerlingua.recipe.schema import AlignmentSection, ModelSection, PeftSection
+
+__all__ = ["adapter_config", "aligned_layers", "load_empty_model", "load_model", "load_tokenizer", "trained_parts"]
+
+# Share of the depth that is aligned when nothing better is known; on 48 layers this is the paper's 7-34.
+_AUTO = (0.15, 0.72)
+_WHOLE_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+
+
+def load_tokenizer(section: ModelSection) -> PreTrainedTokenizerBase:
+    """The tokenizer of `section.path`. Raises `ModelError` when there is none."""
+    tokenizer = _load(AutoTokenizer.from_pretrained, section, "tokenizer")
+    if not isinstance(tokenizer, PreTrainedTokenizerBase):
+        raise ModelError(f"model.path: {section.path} has no tokenizer for text, but a {type(tokenizer).__name__}")
+    return tokenizer
+
+
+def load_model(section: ModelSection, *, checkpoint: Path | None = None) -> PreTrainedModel:
+    """The causal language model of `section.path`, on the CPU unless the launcher says otherwise.
+
+    A resumed run gives its `checkpoint`: where that holds whole weights in the Hugging Face layout, the model is loaded
+    from there. The Trainer's own resume reads such files without undoing the split of fused experts on saving, so it
+    leaves the experts as they were loaded, and says nothing (https://github.com/huggingface/transformers/issues/48805);
+    after this it reads the same values a second time.
+
+    Raises `ModelError` when the path holds no model, when it needs code of its own that the recipe does not allow, or
+    when an option does not suit it.
+    """
+    own = section.dtype in (None, "auto")
+    options: dict[str, Any] = {"dtype": "auto" if own else getattr(torch, str(section.dtype))}
+    for option in ("attn_implementation", "experts_implementation"):
+        value = getattr(section, option)
+        if value is not None:
+            options[option] = value
+    if checkpoint is not None and any((checkpoint / name).exists() for name in _WHOLE_WEIGHTS):
+        section = section.model_copy(update={"path": str(checkpoint), "revision": None})
+    config = _load(AutoConfig.from_pretrained, section, "configuration")
+    model = _load(language_model_class(config).from_pretrained, section, "model", **options)
+    assert isinstance(model, PreTrainedModel)
+    return model
+
+
+def load_empty_model(section: ModelSection) -> PreTrainedModel:
+    """The same model on the meta device: names, shapes and types of all parameters from the configuration alone."""
+    config = _load(AutoConfig.from_pretrained, section, "configuration")
+    return empty_model(config, trust_remote_code=section.trust_remote_code)
+
+
+def _load(load: Callable[..., Any], section: ModelSection, what: str, **options: Any) -> Any:
+    path = os.path.expanduser(section.path)
+    if not Path(path).exists() and (path.startswith((".", os.sep)) or path.count("/") != 1):
+        raise ModelError(f"model.path: there is no folder {section.path}, and it is no name on the Hub (owner/name)")
+    try:
+        return load(path, revision=section.revision, trust_remote_code=section.trust_remote_code, **options)
+    except (OSError, ValueError, ImportError, KeyError) as error:
+        words = " ".join(str(error).split())
+        if "trust_remote_code" in words:
+            words = (
+                "it comes with Python code of its own, which runs on this machine: read it, then set "
+                "model.trust_remote_code: true"
+            )
+        raise ModelError(f"model.path: the {what} of {section.path} cannot be loaded: {words}") from error
+
+
+def aligned_layers(section: AlignmentSection, model: PreTrainedModel) -> list[int]:
+    """The decoder-layer indices that `alignment.layers` means for `model`, each a MoE layer of it.
+
+    `auto` is the middle 15 % to 72 % of the depth, both ends in. Raises `ModelError` for layers that are no MoE layers.
+    """
+    available = find_moe_layers(model)
+    if section.layers != "auto":
+        return [layer.index for layer in select_layers(available, section.layers)]
+    depth = model.config.get_text_config().num_hidden_layers
+    first, last = (int(share * depth) for share in _AUTO)
+    middle = [layer.index for layer in available if first <= layer.index <= last]
+    return middle or [layer.index for layer in available]
+
+
+def trained_parts(model: ModelSection, peft: PeftSection | None) -> tuple[list[str], list[str]]:
+    """What a recipe asks to train: (parts trained whole, parts that get adapters)."""
+    if peft is None:
+        return (["all"] if model.train == "all" else list(model.train)), []
+    adapted = [*peft.parts, *(["router"] if peft.router == "lora" else [])]
+    return (["router"] if peft.router == "train" else []), adapted
+
+
+def adapter_config(section: PeftSection, model: nn.Module) -> LoraConfig:
+    """PEFT's configuration of the adapters, each target by its full name, so that nothing else is matched.
+
+    Routers that are trained whole are PEFT's `modules_to_save`: they are stored with the adapter, and plain PEFT puts
+    them back. Raises `ModelError` for a part that the model does not have.
+    """
+    adapted = [*section.parts, *(["router"] if section.router == "lora" else [])]
+    modules, parameters = lora_targets(model, adapted)
+    routers = [layer.name for layer in find_moe_layers(model)] if section.router == "train" else None
+    return LoraConfig(
+        task_type="CAUSAL_LM",
+        r=section.r,
+        lora_alpha=section.alpha,
+        lora_dropout=section.dropout,
+        target_modules=modules,
+        target_parameters=parameters or None,
+        modules_to_save=routers,
+    )

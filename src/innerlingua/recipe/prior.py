@@ -1,0 +1,259 @@
+"""The routing prior of a run: computed once by the main process, stored beside the run, and held to be the same.
+
+A model that is larger than the free memory of its device stays where it is, and its decoder layers visit the device one
+after the other. That costs a copy of the visiting layers per batch; larger batches make up for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from accelerate import PartialState
+from datasets import Dataset
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from innerlingua.anatomy import find_moe_layers
+from innerlingua.errors import PriorError
+from innerlingua.recipe import run
+from innerlingua.recipe.group import on_main
+from innerlingua.recipe.schema import AlignmentSection, Recipe
+from innerlingua.routing import RoutingPrior
+
+if TYPE_CHECKING:
+    from trl import SFTConfig
+
+__all__ = ["Ingredients", "check_recorded", "on_device", "prior_digest", "replacing", "stored_prior"]
+
+# What of a device's free memory may be weights; the rest is for one batch and the allocator.
+_WEIGHTS = 0.7
+
+
+@dataclass(frozen=True)
+class Ingredients:
+    """What a term may be built from: the resolved recipe, the loaded model, and the tokenised rows.
+
+    `anchors` are the rows of training and evaluation together. `folder` is the run's, `fresh_weights` is false when a
+    checkpoint has replaced the untrained weights, `overwrite` allows to replace what is out of date.
+    """
+
+    recipe: Recipe
+    args: SFTConfig
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    anchors: Dataset
+    folder: Path
+    fresh_weights: bool
+    overwrite: bool
+    say: Callable[[str], None]
+
+
+def stored_prior(section: AlignmentSection, given: Ingredients) -> RoutingPrior:
+    """The stored prior, computed by the main process when it is missing. Raises `PriorError` when it is stale.
+
+    With `overwrite` a stale one is replaced, inside `replacing`. A resumed run takes it as it is: `check_recorded` has
+    compared it with the run's own record, and the weights have moved since.
+    """
+    folder = given.folder / run.PRIOR
+    if given.fresh_weights:
+        on_main(lambda: _refresh(folder, section, given))
+    return RoutingPrior.open(folder)
+
+
+def prior_digest(recipe: Recipe, folder: Path) -> str | None:
+    """A hash of the record of the prior in the run's `folder`; None where there is none or `recipe` needs none."""
+    record = folder / run.PRIOR / "prior.json"
+    if recipe.alignment is None or recipe.alignment.anchor == "live" or not record.exists():
+        return None
+    return hashlib.sha256(record.read_bytes()).hexdigest()
+
+
+def check_recorded(recipe: Recipe, folder: Path, recorded: Mapping[str, Any]) -> None:
+    """Raise `PriorError` unless `folder` holds the prior that the run to be resumed was started with."""
+    before, now = recorded.get("prior"), prior_digest(recipe, folder)
+    if before == now:
+        return
+    stored = folder / run.PRIOR
+    if now is None:
+        raise PriorError(
+            f"--resume: the routing prior {stored} is gone, and the weights have moved since it was computed. Put it "
+            "back, compute it from the untrained model by `innerlingua routing prior RECIPE`, or start a new run in "
+            "another trainer.output_dir"
+        )
+    raise PriorError(
+        f"--resume: the routing prior in {stored} is not the one that this run was started with, so the run would go "
+        "on towards another goal. Put that one back, or start a new run in another trainer.output_dir"
+    )
+
+
+@contextmanager
+def replacing(folder: Path) -> Iterator[None]:
+    """Around all that may still be refused: a prior that was replaced inside comes back when the block fails."""
+    stored, old = folder / run.PRIOR, _old(folder / run.PRIOR)
+    main = PartialState().is_main_process
+    try:
+        yield
+    except BaseException:
+        if main and old.exists():
+            if stored.exists():
+                shutil.rmtree(stored)
+            os.replace(old, stored)
+        raise
+    if main and old.exists():
+        shutil.rmtree(old)
+
+
+def _old(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.old")
+
+
+def _refresh(folder: Path, section: AlignmentSection, given: Ingredients) -> None:
+    stale = _stale(folder, section, given) if folder.exists() else None
+    if folder.exists() and stale is None:
+        given.say(f"routing prior: {folder} is up to date")
+        return
+    if stale is not None and not given.overwrite:
+        raise stale
+    prior = _compute(section, given)
+    aside = folder.with_name(f".{folder.name}.{os.getpid()}")
+    prior.save(aside)
+    if stale is not None:
+        given.say(f"routing prior: replaced, because {stale}")
+        if _old(folder).exists():
+            shutil.rmtree(_old(folder))
+        os.replace(folder, _old(folder))
+    os.replace(aside, folder)
+    given.say(f"routing prior: {len(prior)} anchors, layers {prior.layers}, in {folder}")
+
+
+def _stale(folder: Path, section: AlignmentSection, given: Ingredients) -> PriorError | None:
+    try:
+        RoutingPrior.open(folder).check_fresh(
+            given.anchors,
+            given.tokenizer,
+            model=given.model,
+            layers=section.layers if section.layers != "auto" else None,
+            score=section.score,
+            pooling=section.pooling,
+            dtype=_compute_type(given),
+        )
+    except PriorError as error:
+        return error
+    return None
+
+
+def _compute(section: AlignmentSection, given: Ingredients) -> RoutingPrior:
+    device = given.args.device
+    try:
+        with on_device(given.model, device, say=given.say), _training_precision(given.args):
+            return RoutingPrior.compute(
+                given.model,
+                given.anchors,
+                given.tokenizer,
+                layers=section.layers if section.layers != "auto" else None,
+                score=section.score,
+                pooling=section.pooling,
+                batch_size=given.args.per_device_eval_batch_size,
+            )
+    except torch.OutOfMemoryError as error:
+        raise PriorError(
+            f"the routing prior does not fit on {device}: {' '.join(str(error).split())[:200]} Lower "
+            "trainer.per_device_eval_batch_size (the anchors in one pass), or free the device of other programs"
+        ) from error
+
+
+def _training_precision(args: SFTConfig) -> AbstractContextManager[Any]:
+    """The numeric type of the training's forward pass: a prior in another one would leave a gap that is not meaning."""
+    dtype = torch.bfloat16 if args.bf16 else torch.float16
+    return torch.autocast(args.device.type, dtype=dtype, enabled=bool(args.bf16 or args.fp16))
+
+
+def _compute_type(given: Ingredients) -> str:
+    if given.args.bf16 or given.args.fp16:
+        return "bfloat16" if given.args.bf16 else "float16"
+    return str(given.model.dtype).removeprefix("torch.")
+
+
+@contextmanager
+def on_device(
+    model: PreTrainedModel, device: torch.device, *, free: int | None = None, say: Callable[[str], None] = print
+) -> Iterator[None]:
+    """Inside, `model` computes on `device`; afterwards its weights are where they were.
+
+    What does not fit into `free` bytes (by default the free memory of a GPU) stays at home and visits for its own
+    forward pass: decoder layers, the last ones.
+    """
+    home = model.device
+    if free is None and device.type == "cuda" and home.type != "cuda":
+        free = torch.cuda.mem_get_info(device)[0]
+    room = None if free is None else _WEIGHTS * free
+    visitors = [] if room is None else _visitors(model, room)
+    handles = []
+    try:
+        if not visitors:
+            model.to(device)  # type: ignore[arg-type]  # transformers leaves the type of `to` out
+        else:
+            say(
+                f"the model has {_bytes(model) / 1e9:.1f} GB, more than {device} has free: {len(visitors)} decoder "
+                "layers are copied there for each batch. Larger trainer.per_device_eval_batch_size, fewer copies"
+            )
+            staying = {id(tensor) for layer in visitors for tensor in _tensors(layer)}
+            for tensor in _tensors(model):
+                if id(tensor) not in staying:
+                    tensor.data = tensor.data.to(device)
+            for layer in visitors:
+                handles += _visit(layer, device)
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+        # The launcher decides where the weights go (FSDP shards them from where they were loaded).
+        model.to(home)  # type: ignore[arg-type]
+
+
+def _visitors(model: PreTrainedModel, room: float) -> list[nn.Module]:
+    """The last decoder layers, as many as must go so that the others and one visitor fit into `room` bytes."""
+    first = find_moe_layers(model)[0]
+    stack = model.get_submodule(first.name.partition(f".{first.index}.")[0])
+    layers = list(stack.children())
+    visitors: list[nn.Module] = []
+    size = _bytes(model)
+    while layers and size > room:
+        if not visitors:
+            size += _bytes(layers[-1])
+        visitors.append(layers.pop())
+        size -= _bytes(visitors[-1])
+    return visitors
+
+
+def _visit(layer: nn.Module, device: torch.device) -> list[Any]:
+    at_home: list[tuple[Tensor, Tensor]] = []
+
+    def arrive(module: nn.Module, args: Any) -> None:
+        for tensor in _tensors(module):
+            at_home.append((tensor, tensor.data))
+            tensor.data = tensor.data.to(device)
+
+    def leave(module: nn.Module, args: Any, output: Any) -> None:
+        for tensor, data in at_home:
+            tensor.data = data
+        at_home.clear()
+
+    return [layer.register_forward_pre_hook(arrive), layer.register_forward_hook(leave, always_call=True)]
+
+
+def _tensors(module: nn.Module) -> Iterator[Tensor]:
+    return chain(module.parameters(), module.buffers())
+
+
+def _bytes(module: nn.Module) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in _tensors(module))

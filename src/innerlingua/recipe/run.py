@@ -1,0 +1,229 @@
+"""The folder of a run: what it holds, who may write into it, and where a killed run goes on.
+
+    <output_dir>/
+        recipe.resolved.yaml    every key of the recipe, ours and the machine's included
+        run.json                what a resumed run must match (prior, rows, number of processes), the files it wrote
+        prior/                  the routing prior
+        checkpoint-N/           the trainer's resume state
+        train_result.json       counts and final metrics; written last, so a run that has it is complete
+        model files, tokenizer
+
+Files are written to a temporary name and renamed. A checkpoint counts when its `trainer_state.json`, which the trainer
+writes last, is whole and its state is there. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from innerlingua.errors import RecipeError
+from innerlingua.recipe.loading import to_yaml
+from innerlingua.recipe.reading import read_document
+from innerlingua.recipe.schema import Recipe
+
+__all__ = [
+    "PRIOR",
+    "RECIPE",
+    "RECORD",
+    "RESULT",
+    "check_folder",
+    "check_prior_folder",
+    "clear_folder",
+    "differences",
+    "held",
+    "last_checkpoint",
+    "read_record",
+    "record_files",
+    "write_json",
+    "write_recipe",
+]
+
+RECIPE, RECORD, RESULT, PRIOR = "recipe.resolved.yaml", "run.json", "train_result.json", "prior"
+
+# Keys of `trainer` that change what is written, shown or how fast, and not what is learned. All others are held equal.
+_HARMLESS = re.compile(
+    r"(logging_|log_|save_(?!only)|report_to|run_name|project|trackio_|hub_|push_to_hub|output_dir|disable_tqdm"
+    r"|dataloader_(num_workers|pin_memory|persistent_workers|prefetch_factor|multiprocessing_context)|eval_|per_device_eval"
+    r"|ddp_(timeout|backend)|enable_jit_checkpoint|skip_memory_metrics|torch_empty_cache_steps|dataset_num_proc)"
+)
+_TEMPORARY = re.compile(r"\.(saving|prior\.(\d+|old)|(recipe\.resolved\.yaml|run\.json|train_result\.json)\.\d+)$")
+# Of data, the rows themselves are compared (`rows`, `eval_rows` of the record), not where they lie.
+_HARMLESS_SECTIONS = frozenset({"data.train", "data.eval", "model.attn_implementation"})
+
+
+def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
+    """Raise `RecipeError` when `folder` holds something that the run was not asked to touch. Changes nothing.
+
+    A new run takes an empty folder or one with nothing but a prior; `resume` and `overwrite` take one that a run wrote.
+    """
+    if resume and overwrite:
+        raise RecipeError(
+            "--resume and --overwrite contradict each other: one continues the run, the other replaces it"
+        )
+    if folder.exists() and not folder.is_dir():
+        raise RecipeError(f"trainer.output_dir: {folder} is a file; name a folder")
+    names = held(folder)
+    is_run = RECORD in names
+    if resume:
+        if not is_run:
+            raise RecipeError(f"--resume: {folder} holds no run of innerlingua train; leave --resume out to start one")
+        if RESULT in names:
+            raise RecipeError(f"--resume: the run in {folder} is finished; there is nothing to resume")
+        return
+    if not names:
+        return
+    if not is_run:
+        raise RecipeError(
+            f"trainer.output_dir: {folder} holds files of something else ({', '.join(names[:3])}); name another folder"
+        )
+    if not overwrite:
+        state = "a finished run" if RESULT in names else "an unfinished run"
+        raise RecipeError(
+            f"trainer.output_dir: {folder} holds {state}. Continue it with --resume, replace it with --overwrite, "
+            "or name another folder by --trainer.output-dir"
+        )
+
+
+def check_prior_folder(folder: Path, *, overwrite: bool) -> None:
+    """Raise `RecipeError` when a prior cannot be put into `folder`, or would take the place of a run's own."""
+    if folder.exists() and not folder.is_dir():
+        raise RecipeError(f"trainer.output_dir: {folder} is a file; name a folder")
+    is_run = (folder / RECORD).exists() and (folder / PRIOR).exists()
+    if overwrite and is_run and read_record(folder).get("prior") is not None:
+        raise RecipeError(
+            f"--overwrite: {folder} holds a run that was trained towards the prior in it, which would then be another. "
+            "Name another folder by --trainer.output-dir, or start the run anew by `innerlingua train RECIPE "
+            "--overwrite`, which replaces its prior when it is out of date"
+        )
+
+
+def held(folder: Path) -> list[str]:
+    """What `folder` holds beside a prior and what a killed write of ours left, sorted."""
+    names = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+    return [name for name in names if name != PRIOR and not _TEMPORARY.match(name)]
+
+
+def clear_folder(folder: Path) -> None:
+    """Remove what an earlier run recorded as its own in `folder`, file by file and nothing else. The prior stays."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in list(folder.iterdir()):
+        if _TEMPORARY.match(path.name):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if not (folder / RECORD).exists():
+        return
+    for path in folder.glob("checkpoint-*"):
+        if re.fullmatch(r"checkpoint-\d+", path.name) and path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+    # The record goes last: a removal that is cut short leaves a folder that is still known as a run's.
+    written = read_record(folder).get("files", [])
+    for name in [*(name for name in written if Path(name).name == name), RESULT, RECIPE, RECORD]:
+        (folder / name).unlink(missing_ok=True)
+
+
+def record_files(folder: Path, names: Iterable[str]) -> None:
+    """Add `names` to the files that the run in `folder` calls its own. Called before they are written."""
+    record = read_record(folder)
+    write_json(folder / RECORD, {**record, "files": sorted({*record.get("files", []), *names})})
+
+
+def last_checkpoint(folder: Path) -> Path:
+    """The latest complete checkpoint in `folder`. Raises `RecipeError` when there is none."""
+    found = []
+    for path in folder.glob("checkpoint-*"):
+        match = re.fullmatch(r"checkpoint-(\d+)", path.name)
+        if match and _is_complete(path, int(match[1])):
+            found.append((int(match[1]), path))
+    if not found:
+        raise RecipeError(
+            f"--resume: {folder} holds no complete checkpoint, so there is nothing to resume; start again with "
+            "--overwrite. (trainer.save_steps says how often one is written; with trainer.save_only_model none can be "
+            "resumed)"
+        )
+    return max(found)[1]
+
+
+def _is_complete(checkpoint: Path, step: int) -> bool:
+    try:
+        state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    # Plain and DDP; FSDP with full and with sharded state; DeepSpeed.
+    optimizer = ("optimizer.pt", "optimizer.bin", "optimizer_0", "latest")
+    return bool(state.get("global_step") == step and any((checkpoint / name).exists() for name in optimizer))
+
+
+def differences(folder: Path, recipe: Recipe, record: Mapping[str, Any], *, pending: Collection[str] = ()) -> list[str]:
+    """What of `recipe` and `record` changes the training and is not what the run in `folder` was started with.
+
+    Each difference is one line, `key: before -> now`. Keys that only change what is written or shown are passed over,
+    and so are those `pending`, which `recipe` leaves to be found out.
+    """
+    recorded = read_record(folder)
+    before = {
+        **_flat(read_document(folder / RECIPE).values),
+        **_flat({key: recorded.get(key) for key in record}, "run."),
+    }
+    now = {**_flat(recipe.values()), **_flat(dict(record), "run.")}
+    found = []
+    for key in sorted(before.keys() | now.keys()):
+        section, _, name = key.partition(".")
+        harmless = key in _HARMLESS_SECTIONS or key in pending or (section == "trainer" and _HARMLESS.match(name))
+        if not harmless and before.get(key) != now.get(key):
+            found.append(f"{key}: {_short(before.get(key))} -> {_short(now.get(key))}")
+    return found
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            flat |= _flat(value, f"{prefix}{key}.")
+        elif value not in (None, {}):
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """What the run in `folder` recorded at its start. Raises `RecipeError` when the record is damaged."""
+    return read_json(folder / RECORD)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in `path`. Raises `RecipeError` when it is something else."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RecipeError(f"{path}: cannot be read ({error}); the run in this folder is damaged") from error
+    if not isinstance(values, dict):
+        raise RecipeError(f"{path}: is not a JSON object; the run in this folder is damaged")
+    return values
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Write `values` as JSON, whole or not at all."""
+    _write(path, json.dumps(dict(values), ensure_ascii=False, indent=2, sort_keys=True) + "\n")
+
+
+def write_recipe(folder: Path, recipe: Recipe) -> None:
+    """Write the resolved recipe into `folder`, whole or not at all. It reads back as a recipe."""
+    _write(folder / RECIPE, to_yaml(recipe.values()))
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(temporary, path)

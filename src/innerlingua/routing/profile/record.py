@@ -1,0 +1,185 @@
+"""From the sums of a profile to its numbers: estimates with intervals, shares of experts, the suggested layers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import torch
+from torch import Tensor
+
+from innerlingua.anatomy import MoELayer
+from innerlingua.routing.divergence import js_divergence
+from innerlingua.routing.profile.bootstrap import interval
+from innerlingua.routing.profile.measures import dead_experts, expert_shares, load_variation, suggest_layers
+from innerlingua.routing.profile.sides import Sides
+from innerlingua.routing.profile.totals import PAIR_MEASURES, Totals
+from innerlingua.routing.profile.windows import Skipped
+
+__all__ = ["MEASURES", "Estimates", "assemble", "interval_kind", "numbers"]
+
+MEASURES: Final = (*PAIR_MEASURES, "entropy", "load_cv", "dead_experts", "shared_experts", "exclusive_experts")
+"""The measures with an interval, in the order in which they are written. `js_of_means` stands beside them without
+one."""
+
+# Sampling pushes these to one side (see `bootstrap.interval`); their highest possible value.
+_BASIC: Mapping[str, float] = {
+    "load_cv": float("inf"),
+    "dead_experts": float("inf"),
+    "shared_experts": 1.0,
+    "exclusive_experts": 1.0,
+}
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """The tensors of a profile, float32: `mean` and `load` (G, L, E), `replicates` by measure (R, G, L)."""
+
+    mean: Tensor
+    load: Tensor
+    replicates: dict[str, Tensor]
+
+
+def assemble(
+    totals: Totals,
+    sides: Sides,
+    skipped: Skipped,
+    *,
+    layers: Sequence[MoELayer],
+    depth: int,
+    top: int,
+    threshold: float,
+) -> tuple[dict[str, Any], Estimates]:
+    """The part of `profile.json` that is measured, and the tensors beside it.
+
+    A language all of whose pairs were left out has no row; it stays in the counts. At least one target must have pairs.
+    """
+    languages = [sides.anchor, *sides.targets]
+    present = [at for at, number in enumerate(totals.sides) if number]
+    names = [languages[at] for at in present]
+    estimates, spread = _estimates(totals, present, top=top, threshold=threshold)
+    mean_routing = totals.mean_routing[present]
+    curve = estimates["js"][1:].mean(dim=0).tolist()
+    suggestion = suggest_layers(curve, [layer.index for layer in layers], depth)
+    record = {
+        "anchor": sides.anchor,
+        "data": _data_record(sides, totals, skipped),
+        "languages": {
+            languages[at]: {
+                "name": sides.names[languages[at]],
+                "pairs": totals.sides[at],
+                "tokens": totals.tokens[at],
+                "anchor_tokens": totals.anchor_tokens[at],
+                "ids_digest": f"{totals.digests[at]:016x}",
+            }
+            for at in present
+        },
+        "measures": _measures_record(names, estimates, spread, [totals.sides[at] for at in present], mean_routing),
+        "between_languages": _between_record(totals, names, present),
+        "suggested_layers": {"layers": suggestion.layers, "trough": suggestion.trough, "rule": suggestion.rule},
+    }
+    counts = totals.counts.cpu()[present]
+    load = counts / counts.sum(dim=-1, keepdim=True)
+    replicates = {name: values.float().contiguous() for name, values in spread.items()}
+    return record, Estimates(mean_routing.float().contiguous(), load.float().contiguous(), replicates)
+
+
+def interval_kind(name: str) -> Literal["percentile", "basic"]:
+    """The kind of bootstrap interval that suits the measure `name`."""
+    return "basic" if name in _BASIC else "percentile"
+
+
+def _estimates(
+    totals: Totals, present: list[int], *, top: int, threshold: float
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """By measure, the estimates (G, L) and the replicates (R, G, L), of the languages that are `present`."""
+    estimates: dict[str, Tensor] = {}
+    spread: dict[str, Tensor] = {}
+    for name in (*PAIR_MEASURES, "entropy"):
+        point, draws = totals.ratios(name)
+        estimates[name], spread[name] = point[present], draws[:, present]
+    counts = totals.counts.cpu()[present]
+    _, layers, experts = counts.shape
+    by_draw = [
+        totals.replicate_counts[present, draw].cpu().double().view(-1, layers, experts)
+        for draw in range(totals.replicates)
+    ]
+    for name, measure in (("load_cv", load_variation), ("dead_experts", dead_experts)):
+        estimates[name] = measure(counts).double()
+        spread[name] = torch.stack([measure(drawn).double() for drawn in by_draw])
+    estimates["shared_experts"], estimates["exclusive_experts"] = expert_shares(counts, top=top, threshold=threshold)
+    drawn_shares = [expert_shares(drawn, top=top, threshold=threshold) for drawn in by_draw]
+    spread["shared_experts"] = torch.stack([shared for shared, _ in drawn_shares])
+    spread["exclusive_experts"] = torch.stack([exclusive for _, exclusive in drawn_shares])
+    return estimates, spread
+
+
+def _measures_record(
+    names: Sequence[str],
+    estimates: Mapping[str, Tensor],
+    spread: Mapping[str, Tensor],
+    sentences: Sequence[int],
+    mean_routing: Tensor,
+) -> dict[str, Any]:
+    record: dict[str, Any] = {}
+    for name in MEASURES:
+        point = estimates[name]
+        low, high = interval(spread[name], point, kind=interval_kind(name))
+        if name in _BASIC:
+            low, high = low.clamp(0.0, _BASIC[name]), high.clamp(0.0, _BASIC[name])
+        record[name] = {
+            language: None
+            if at == 0 and name in PAIR_MEASURES
+            # One sentence has no spread.
+            else {
+                "mean": numbers(point[at]),
+                "low": numbers(low[at]) if sentences[at] > 1 else None,
+                "high": numbers(high[at]) if sentences[at] > 1 else None,
+            }
+            for at, language in enumerate(names)
+        }
+    of_means = js_divergence(mean_routing, mean_routing[:1])
+    record["js_of_means"] = {
+        language: {"mean": numbers(of_means[at]), "low": None, "high": None} if at else None
+        for at, language in enumerate(names)
+    }
+    return record
+
+
+def _between_record(totals: Totals, names: list[str], present: list[int]) -> dict[str, Any]:
+    values, shared = totals.between
+    by_layer = values[:, present][:, :, present]
+    return {
+        "order": names,
+        "js": [numbers(row) for row in by_layer.mean(dim=0)],
+        "js_by_layer": [[numbers(row) for row in layer] for layer in by_layer],
+        "ids": [[int(number) for number in row] for row in shared[present][:, present].tolist()],
+    }
+
+
+def _data_record(sides: Sides, totals: Totals, skipped: Skipped) -> dict[str, Any]:
+    return {
+        "files": sides.files,
+        "ids_read": sides.ids if sides.limit is None else min(sides.ids, sides.limit),
+        "pairs_read": skipped.read,
+        "pairs": sum(totals.sides[1:]),
+        "excluded_rows": sides.excluded,
+        "skipped": {
+            "missing_side": {code: number for code, number in sorted(skipped.missing_side.items()) if number},
+            "without_anchor": sum(skipped.without_anchor.values()),
+            "empty": sum(skipped.empty.values()),
+            "overlong": sum(skipped.overlong.values()),
+        },
+        "skipped_by_language": {
+            "without_anchor": dict(sorted(skipped.without_anchor.items())),
+            "empty": dict(sorted(skipped.empty.items())),
+            "overlong": dict(sorted(skipped.overlong.items())),
+        },
+        "same_as_anchor": dict(sorted(skipped.same_as_anchor.items())),
+    }
+
+
+def numbers(values: Tensor) -> list[float | None]:
+    """A row of numbers for JSON, with eight digits; what is no number is null."""
+    return [float(f"{value:.8g}") if value == value else None for value in values.tolist()]

@@ -1,0 +1,68 @@
+"""The routing report: stored profiles of one or several states of a model as one HTML page that opens offline.
+
+`write_report` is the door. It reads what `innerlingua routing profile` wrote, refuses to mix families, and writes the
+page and, when asked, the numbers (CSV and JSON) and figures for a paper (SVG). It needs no plotting library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from innerlingua.routing.report.assemble import assemble
+from innerlingua.routing.report.export import export, write_text
+from innerlingua.routing.report.figures import write_figures
+from innerlingua.routing.report.pack import payload
+from innerlingua.routing.report.read import Profile, Results, read_profiles, read_results
+
+__all__ = ["Profile", "Results", "Written", "read_profiles", "read_results", "write_report"]
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a report consists of: the page, its size, and the files of numbers and figures.
+
+    Attributes:
+        page: the HTML file.
+        page_bytes: its size.
+        files: exported tables and figures.
+        notes: what the user should know, such as results without a profile.
+    """
+
+    page: Path
+    page_bytes: int
+    files: list[Path]
+    notes: list[str]
+
+
+def write_report(
+    directories: Sequence[Path],
+    output: Path,
+    *,
+    results: Path | None = None,
+    export_to: Path | None = None,
+    svg_to: Path | None = None,
+) -> Written:
+    """Write the report of `directories`, which hold profiles of states of one model (base, plain tuning, SARA ...).
+
+    Args:
+        directories: folders that `innerlingua routing profile` wrote; the others are compared with the first.
+        output: the HTML file.
+        results: a `result.json` with accuracy per language under runs named like the profiles.
+        export_to: a folder for every number as CSV and JSON.
+        svg_to: a folder for figures.
+
+    Raises:
+        DataError: a profile or the results cannot be read, or the profiles are not of one family.
+    """
+    profiles = read_profiles(directories)
+    accuracy = read_results(results, profiles) if results is not None else None
+    page = assemble(payload(profiles, accuracy))
+    write_text(output, page)
+    files = export(export_to, profiles, accuracy) if export_to is not None else []
+    files += write_figures(svg_to, profiles, accuracy) if svg_to is not None else []
+    notes = []
+    if accuracy is not None and accuracy.unmatched:
+        notes.append(f"results without a profile of that label, not shown: {', '.join(accuracy.unmatched)}")
+    return Written(page=output, page_bytes=len(page.encode()), files=files, notes=notes)

@@ -1,0 +1,43 @@
+"""What the trainer asks of a loss term.
+
+The trainer knows no method: it captures, adds and logs whatever terms it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+__all__ = ["Term"]
+
+
+class Term(Protocol):
+    """One named, weighted part of the training loss: a sum over pairs, which the trainer alone divides and weighs.
+
+    `columns` are the columns of the tokenised dataset that the term reads; the trainer refuses a dataset that lacks
+    one. With a `weight` of 0 the term is measured without gradient and logged.
+    """
+
+    name: str
+    weight: float
+    columns: tuple[str, ...]
+
+    def check(self, model: nn.Module) -> None:
+        """Raise before the first step when the term cannot act on `model`."""
+
+    def collate(self, rows: Sequence[Mapping[str, Any]], width: int) -> dict[str, Tensor]:
+        """The term's entries of a batch of tokenised rows that the trainer pads, on the right, to `width` tokens.
+
+        Keys: `pair_index` (pairs,), the captured segment of each pair (the row in the batch, when rows are the
+        segments), always there and empty when no row has a pair; `prior` (pairs, layers, experts); `segments` (rows,
+        width), the segment of each token; and keys that begin with `anchor_`. None of them reaches the model's forward.
+        """
+
+    def capture(self, model: nn.Module, batch: dict[str, Tensor]) -> AbstractContextManager[Any]:
+        """A context around the forward pass of the fine-tuning loss; what it gives is handed to `loss`."""
+
+    def loss(self, captured: Any, batch: Mapping[str, Tensor]) -> tuple[Tensor, int]:
+        """The sum over the pairs of this batch, a scalar with gradient, and how many pairs there are."""

@@ -1,0 +1,97 @@
+"""Processes: a run that is killed, and a run of two. Each starts the command as a user does."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from command_line import ENVIRONMENT, STEPS, TINY, Run, command, options, pairs, write_rows
+
+
+@pytest.fixture(scope="module")
+def killed(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that got SIGKILL after its first checkpoint, with a second one half written."""
+    out = tmp_path_factory.mktemp("killed") / "out"
+    words = command("train", str(TINY), *options(tiny, out), *STEPS)
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT)
+    state = out / "checkpoint-4" / "trainer_state.json"
+    deadline = time.monotonic() + 120
+    while not state.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not (out / "train_result.json").exists()
+    half = out / "checkpoint-8"
+    half.mkdir(exist_ok=True)
+    (half / "optimizer.pt").write_bytes(b"")
+    (half / "trainer_state.json").write_text('{"global_step": 8, "ep')
+    return out
+
+
+def test_a_changed_run_is_not_resumed(innerlingua: Run, tmp_path: Path, killed: Path) -> None:
+    here = (*STEPS, "--trainer.output-dir", str(killed), "--resume")
+    done = innerlingua("train", *here, "--alignment.weight", "2", "--trainer.learning-rate", "1e-4", code=2)
+    assert "alignment.weight: 1.5 -> 2" in done.err
+    assert "trainer.learning_rate: 0.001 -> 0.0001" in done.err
+    assert "output_dir" not in done.err.splitlines()[2]
+    rows = pairs()
+    rows[0]["completion"] = " siku"
+    other = write_rows(tmp_path / "pairs.jsonl", rows)
+    assert "run.rows" in innerlingua("train", *here, "--data.train", str(other), code=2).err
+
+
+def test_an_unfinished_run_is_not_replaced_unasked(innerlingua: Run, killed: Path) -> None:
+    assert "holds an unfinished run" in innerlingua("train", "--trainer.output-dir", str(killed), code=2).err
+
+
+def test_a_killed_run_ends_where_an_uninterrupted_one_ends(tiny: Path, killed: Path, finished: Path) -> None:
+    from safetensors.torch import load_file
+
+    # How often is logged changes nothing that is learned, so it may change between the two halves.
+    words = [*options(tiny, killed), *STEPS, "--trainer.logging-steps", "2", "--resume"]
+    done = subprocess.run(
+        command("train", str(TINY), *words), capture_output=True, text=True, check=False, env=ENVIRONMENT
+    )
+    assert done.returncode == 0, done.stderr
+    assert "resuming from" in done.stdout
+    assert "checkpoint-4" in done.stdout
+    resumed, whole = (load_file(folder / "model.safetensors") for folder in (killed, finished))
+    assert [name for name in whole if not whole[name].equal(resumed[name])] == []
+    assert json.loads((killed / "train_result.json").read_text())["steps"] == 12
+
+
+def launch_two(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    config = folder / "two.yaml"
+    config.write_text(
+        "compute_environment: LOCAL_MACHINE\ndistributed_type: MULTI_GPU\nnum_processes: 2\nnum_machines: 1\n"
+        "machine_rank: 0\nuse_cpu: true\nmixed_precision: 'no'\nmain_process_port: 0\nrdzv_backend: static\n"
+    )
+    launch = ["-m", "accelerate.commands.launch", "--config_file", str(config), "-m"]
+    python, _, *rest = command(*words)
+    return subprocess.run(
+        [python, *launch, *rest], capture_output=True, text=True, check=False, env=ENVIRONMENT, timeout=240
+    )
+
+
+def test_two_processes_train_one_model(tiny: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = launch_two(tmp_path, "train", str(TINY), *options(tiny, out), "--trainer.max-steps", "2")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((out / "run.json").read_text())["processes"] == 2
+    assert json.loads((out / "train_result.json").read_text())["steps"] == 2
+    assert (out / "model.safetensors").exists()
+    assert done.stdout.count("done: 2 steps") == 1
+    assert done.stdout.count("routing prior: 40 anchors") == 1
+
+
+def test_what_the_main_process_refuses_ends_all_processes(tiny: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "thesis.tex").write_text("x")
+    done = launch_two(tmp_path, "train", str(TINY), *options(tiny, out))
+    assert done.returncode != 0
+    assert "] error: trainer.output_dir" in done.stderr
+    assert done.stderr.count("holds files of something else (thesis.tex)") == 2

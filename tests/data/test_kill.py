@@ -1,0 +1,100 @@
+"""Kill the command with SIGKILL at random moments, continue, and compare with a run that was never interrupted."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fault_server import FaultServer
+
+Write = Callable[..., Path]
+
+FAULTS = ("429", "500", "truncate", "not_json", "drop")
+
+
+def answer(body: dict[str, Any]) -> str:
+    """A pretended translation into Hindi that only the request decides."""
+    return "नदी चौड़ी है और नाव छोटी है " + "क" * (sum(map(ord, body["messages"][0]["content"])) % 7)
+
+
+def script(number: int, seen: int) -> str | None:
+    """One request in ten fails the first time."""
+    return FAULTS[number // 10 % len(FAULTS)] if number % 10 == 3 and seen == 0 else None
+
+
+def command(server: FaultServer, source: Path, out: Path) -> list[str]:
+    words = ["data", "translate", str(source), "--to", "hin_Deva", "--model", "tiny", "--url", server.url]
+    more = ["--template", "bare", "--no-identify", "--concurrency", "8", "-o", str(out)]
+    return [sys.executable, "-m", "innerlingua.cli", *words, *more]
+
+
+def run(words: list[str]) -> None:
+    done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr
+
+
+def killed(server: FaultServer, words: list[str], after: int) -> bool:
+    """Start, kill as soon as the server has had `after` more requests; whether it was alive then."""
+    target = server.requests + after
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None and server.requests < target:
+        time.sleep(0.002)
+    alive = process.poll() is None
+    if alive:
+        process.send_signal(signal.SIGKILL)
+    process.wait()
+    return alive
+
+
+def without_dates(path: Path) -> list[dict[str, Any]]:
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    for row in rows:
+        del row["provenance"]["date"]
+    return rows
+
+
+def play(tmp_path: Path, write: Write, kills: int, rows: int) -> None:
+    rng = random.Random(kills)
+    source = write(
+        [
+            {"id": f"r{n}", "language": "eng_Latn", "text": f"The river is wide and the boat is old {'x' * (n % 50)}"}
+            for n in range(rows)
+        ],
+        "source.jsonl",
+    )
+    with FaultServer(answer=answer, script=script, latency=0.01) as server:
+        run(command(server, source, tmp_path / "whole.jsonl"))
+    out = tmp_path / "killed.jsonl"
+    with FaultServer(answer=answer, script=script, latency=0.01) as server:
+        words = command(server, source, out)
+        alive = [killed(server, words, rng.randint(1, max(2, rows // (kills + 1)))) for _ in range(kills)]
+        assert all(alive)
+        assert not out.exists()
+        run(words)
+        asked = server.requests - sum(server.faults.values())
+    assert without_dates(out) == without_dates(tmp_path / "whole.jsonl")
+    done: Counter[str] = Counter()
+    for line in (tmp_path / "killed.jsonl.journal").read_text(encoding="utf-8").splitlines()[1:]:
+        done[json.loads(line)["key"]] += 1
+    assert done == Counter({f"r{n}|hin_Deva|text": 1 for n in range(rows)})
+    # What was under way, or answered in the tenth of a second before a kill, is asked again; nothing else.
+    assert asked <= rows + kills * (8 + 8 * 12)
+
+
+def test_a_killed_run_continues_to_the_same_rows(write: Write, tmp_path: Path) -> None:
+    play(tmp_path, write, kills=3, rows=120)
+
+
+@pytest.mark.slow
+def test_twenty_kills_lose_and_repeat_nothing(write: Write, tmp_path: Path) -> None:
+    play(tmp_path, write, kills=20, rows=900)

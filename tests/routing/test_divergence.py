@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.distance import jensenshannon
+from torch import Tensor
+
+from innerlingua.routing import js_divergence
+
+
+def distributions(*shape: int, seed: int = 0, zeros: bool = False) -> Tensor:
+    p = torch.rand(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    if zeros:
+        p[..., ::3] = 0
+    return p / p.sum(dim=-1, keepdim=True)
+
+
+@pytest.mark.parametrize(
+    ("p", "q", "expected"),
+    [
+        ([0.2, 0.3, 0.5], [0.2, 0.3, 0.5], 0.0),
+        ([1.0, 0.0], [0.0, 1.0], math.log(2)),
+        ([0.5, 0.0, 0.5], [0.0, 1.0, 0.0], math.log(2)),
+        # m = (3/4, 1/4): 1/2 [1/2 ln(2/3) + 1/2 ln 2] + 1/2 ln(4/3) = 3/2 ln 2 - 3/4 ln 3
+        ([0.5, 0.5], [1.0, 0.0], 1.5 * math.log(2) - 0.75 * math.log(3)),
+        ([0.5, 0.5], [1.0, 0.0], 0.2157616),
+    ],
+)
+def test_closed_forms(p: list[float], q: list[float], expected: float) -> None:
+    actual = js_divergence(torch.tensor(p, dtype=torch.float64), torch.tensor(q, dtype=torch.float64))
+    assert actual.dtype == torch.float64
+    assert float(actual) == pytest.approx(expected, abs=1e-7 if expected == 0.2157616 else 1e-15)
+
+
+def test_symmetric() -> None:
+    p, q = distributions(100, 16), distributions(100, 16, seed=1)
+    assert torch.allclose(js_divergence(p, q), js_divergence(q, p), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("zeros", [False, True])
+def test_equals_scipy(zeros: bool) -> None:
+    p, q = distributions(50, 16, zeros=zeros), distributions(50, 16, seed=1)
+    expected = jensenshannon(p.numpy(), q.numpy(), axis=-1) ** 2
+    assert np.allclose(js_divergence(p, q).numpy(), expected, rtol=0, atol=1e-12)
+
+
+def test_between_zero_and_log_two() -> None:
+    logits = torch.randn(2, 500, 8, generator=torch.Generator().manual_seed(0)) * 8
+    p, q = logits.softmax(dim=-1)
+    divergence = js_divergence(p, q)
+    assert float(divergence.min()) > 0
+    assert float(divergence.max()) <= math.log(2) + 1e-6
+
+
+def test_gradcheck() -> None:
+    # Through softmax, so that the perturbed points stay distributions.
+    def through_softmax(a: Tensor, b: Tensor) -> Tensor:
+        return js_divergence(a.softmax(dim=-1), b.softmax(dim=-1))
+
+    a, b = (torch.randn(3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(s)) for s in (0, 1))
+    assert torch.autograd.gradcheck(through_softmax, (a.requires_grad_(), b.requires_grad_()))
+
+
+def test_gradient_is_half_the_log_ratio_to_the_mean() -> None:
+    p, q = distributions(4, 6), distributions(4, 6, seed=1).requires_grad_()
+    js_divergence(p, q).sum().backward()
+    assert torch.allclose(q.grad, 0.5 * (q / ((p + q) / 2)).log(), atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_values_and_gradients_are_finite_at_zeros(dtype: torch.dtype) -> None:
+    p = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.5, 0.5], [0.0, 0.0, 1.0]], dtype=dtype).requires_grad_()
+    q = torch.tensor([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]], dtype=dtype).requires_grad_()
+    divergence = js_divergence(p, q)
+    divergence.sum().backward()
+    assert torch.allclose(divergence, torch.tensor([math.log(2), 0.2157616, 0.0], dtype=dtype), atol=1e-6)
+    assert bool(torch.isfinite(p.grad).all())
+    assert bool(torch.isfinite(q.grad).all())
+    # An outcome that p has and q lacks is pulled up.
+    assert float(q.grad[0, 0]) < -10
+
+
+def test_gradient_through_a_softmax_that_underflows_is_finite() -> None:
+    logits = torch.tensor([[0.0, -200.0, 3.0], [200.0, -200.0, 0.0]]).requires_grad_()
+    js_divergence(torch.tensor([0.2, 0.3, 0.5]), logits.softmax(dim=-1)).sum().backward()
+    assert bool(torch.isfinite(logits.grad).all())
+    assert float(logits.grad.abs().max()) > 0
+
+
+def test_bfloat16_is_computed_in_float32() -> None:
+    p, q = distributions(20, 16).bfloat16(), distributions(20, 16, seed=1).bfloat16()
+    actual = js_divergence(p, q)
+    assert actual.dtype == torch.float32
+    assert torch.equal(actual, js_divergence(p.float(), q.float()))
+
+
+def test_the_wider_type_wins() -> None:
+    assert js_divergence(distributions(4).float(), distributions(4, seed=1)).dtype == torch.float64
+
+
+def test_other_dimensions_broadcast() -> None:
+    p, q = distributions(5, 1, 8), distributions(3, 8, seed=1)
+    actual = js_divergence(p, q)
+    assert actual.shape == (5, 3)
+    for row in range(5):
+        for column in range(3):
+            assert float(actual[row, column]) == pytest.approx(float(js_divergence(p[row, 0], q[column])), abs=1e-15)
