@@ -24,7 +24,7 @@ LAUNCHER = [sys.executable, "-m", "accelerate.commands.launch", "--config_file"]
 CASES = {"prior": ("prior", 2, 2), "prior-single": ("prior", 1, 4), "live": ("live", 4, 1)}
 
 SCRIPT = """
-import json, sys
+import json, os, sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
@@ -54,7 +54,13 @@ for name, (anchor, batch, accumulation) in json.loads(sys.argv[2]).items():
             "wrapped": isinstance(trainer.model_wrapped, DistributedDataParallel),
         }
         (folder / f"{name}.json").write_text(json.dumps(record))
+# Everything is on disk. gloo's threads may still hold tensors that Python knows, and abort an interpreter that is
+# shutting down (pytorch/pytorch#190489), so the process leaves without that.
+torch.distributed.barrier()
 torch.distributed.destroy_process_group()
+sys.stdout.flush()
+sys.stderr.flush()
+os._exit(0)
 """
 
 # `distributed_type: MULTI_CPU` starts one process; with MULTI_GPU and `use_cpu` it is two on the CPU.
