@@ -1,0 +1,284 @@
+"""Results of benchmarks on disk: one folder per run, one line per sample.
+
+    DIR/<label>/
+        run.json                                what was run: model, backend, settings, versions, command
+        samples/<benchmark>.<language>.jsonl    one sample a line, in the order of the benchmark
+        results.json                            one summary per benchmark and language
+
+A run is one model under one setting. A file of samples is there when all of them are (it is written to a temporary name
+and renamed), so whether a benchmark in a language is finished is whether its file exists. The digest of all samples'
+content, `version`, says whether two runs answered the same questions. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from innerlingua.data.files import replaced, write_text
+from innerlingua.errors import DataError
+
+__all__ = [
+    "RESULTS",
+    "RUN",
+    "SCHEMA",
+    "STATUSES",
+    "RunResults",
+    "Samples",
+    "Texts",
+    "benchmark_version",
+    "content_hash",
+    "read_results",
+    "read_run",
+    "read_sample_rows",
+    "samples_path",
+    "summarise",
+    "wilson_interval",
+    "write_results",
+    "write_run",
+    "write_samples",
+]
+
+SCHEMA: Final = 1
+RUN: Final = "run.json"
+RESULTS: Final = "results.json"
+STATUSES: Final = ("answered", "cut", "unparsed", "overlong")
+"""answered; cut by the token limit before an answer stood; no answer to be found in the text; the prompt had no room in
+the model's context and was never run. All but the first have score 0 and are counted apart."""
+
+_NAME = re.compile(r"[A-Za-z0-9_-]+\Z")
+
+
+@dataclass(frozen=True)
+class Texts:
+    """What corpus measures of translation need, sample by sample."""
+
+    hypotheses: list[str]
+    references: list[str]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """One benchmark in one language under one run; all lists have the same length and order.
+
+    `scores` is 0 or 1 for accuracy, 0..1 for F1, 0..100 for chrF++ of a sentence. `groups` names what a sample shares
+    with others (a passage, a document), its id where it shares nothing. `chance` is the score of a guess, or None.
+    """
+
+    ids: list[str]
+    scores: NDArray[np.float64]
+    statuses: list[str]
+    hashes: list[str]
+    groups: list[str]
+    metric: str
+    chance: float | None
+    version: str
+    anchor: bool
+    texts: Texts | None
+
+
+@dataclass(frozen=True)
+class RunResults:
+    """A results folder: its label, `run.json`, and the samples of every finished (benchmark, language)."""
+
+    label: str
+    run: dict[str, Any]
+    tables: dict[tuple[str, str], Samples]
+
+
+def content_hash(*content: object) -> str:
+    """16 hexadecimal digits that name a question's content (not its prompt); `content` is whatever JSON can hold."""
+    return hashlib.sha256(json.dumps(content, ensure_ascii=False, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def benchmark_version(task_version: str, hashes: Sequence[str]) -> str:
+    """The version of a benchmark in a language: digest of its task's version and of all samples, in order."""
+    return hashlib.sha256("\n".join([task_version, *hashes]).encode()).hexdigest()[:16]
+
+
+def samples_path(folder: Path, benchmark: str, language: str) -> Path:
+    """Where the samples of `benchmark` in `language` lie."""
+    for name in (benchmark, language):
+        if not _NAME.match(name):
+            raise DataError(f"{name!r} cannot name a benchmark or language: use letters, digits, hyphen and underscore")
+    return folder / "samples" / f"{benchmark}.{language}.jsonl"
+
+
+def write_samples(folder: Path, benchmark: str, language: str, rows: Iterable[Mapping[str, Any]]) -> Path:
+    """Write the samples of a finished benchmark in a language, whole or not at all."""
+    path = samples_path(folder, benchmark, language)
+    with replaced(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
+        for row in rows:
+            stream.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+    return path
+
+
+def write_run(folder: Path, run: Mapping[str, Any]) -> None:
+    """Write `run.json`."""
+    _write_json(folder / RUN, {"schema": SCHEMA, **run})
+
+
+def write_results(folder: Path, summaries: Iterable[Mapping[str, Any]]) -> None:
+    """Write `results.json`: the summaries in the order of benchmark and language."""
+    ordered = sorted((dict(entry) for entry in summaries), key=lambda entry: (entry["benchmark"], entry["language"]))
+    _write_json(folder / RESULTS, {"schema": SCHEMA, "results": ordered})
+
+
+def summarise(
+    benchmark: str,
+    language: str,
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    metric: str,
+    chance: float | None,
+    task_version: str,
+    anchor: bool,
+    seconds: float | None,
+) -> dict[str, Any]:
+    """The summary of one benchmark in one language, an entry of `results.json`.
+
+    `score` is the mean over all samples, with 0 for those that gave no answer; `score_answered` the mean over the
+    answered. The interval is Wilson's for accuracies, else mean ± 1.96 standard errors; both take samples as
+    independent.
+    """
+    scores = np.array([row["score"] for row in rows], dtype=np.float64)
+    statuses = Counter(row["status"] for row in rows)
+    answered = np.array([row["status"] == "answered" for row in rows])
+    n = len(rows)
+    mean = float(scores.mean())
+    error = float(scores.std(ddof=1) / math.sqrt(n)) if n > 1 else None
+    if metric == "accuracy":
+        interval = wilson_interval(int(scores.sum()), n)
+    else:
+        interval = (mean, mean) if error is None else (mean - 1.96 * error, mean + 1.96 * error)
+    return {
+        "benchmark": benchmark,
+        "language": language,
+        "anchor": anchor,
+        "metric": metric,
+        "n": n,
+        "score": mean,
+        "score_answered": float(scores[answered].mean()) if answered.any() else None,
+        "standard_error": error,
+        "interval": list(interval),
+        "chance": chance,
+        "statuses": {status: statuses[status] for status in STATUSES},
+        "benchmark_version": benchmark_version(task_version, [row["hash"] for row in rows]),
+        "task_version": task_version,
+        "seconds": seconds,
+    }
+
+
+def wilson_interval(successes: int, n: int) -> tuple[float, float]:
+    """Wilson's 95 % score interval of a proportion (Wilson 1927, JASA 22:209). `n` is at least 1."""
+    z = 1.959963984540054
+    share = successes / n
+    middle = share + z * z / (2 * n)
+    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    scale = 1 + z * z / n
+    return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """`run.json` of a results folder. Raises `DataError` when there is none, or it is damaged or of another schema."""
+    path = folder / RUN
+    if not path.is_file():
+        what = "no such folder" if not folder.is_dir() else f"no results of a run in it (no {RUN})"
+        inside = sorted(child.name for child in folder.iterdir() if (child / RUN).is_file()) if folder.is_dir() else []
+        hint = f"; the runs in it are {', '.join(str(folder / name) for name in inside)}" if inside else ""
+        raise DataError(f"{folder}: {what}{hint}; `innerlingua evaluate MODEL --tasks ... -o DIR` makes them")
+    return _read_json(path)
+
+
+def read_results(folder: str | Path) -> RunResults:
+    """All finished results of one run.
+
+    Raises:
+        DataError: no run is there, a file is damaged or of another schema, or samples and summary do not belong
+            together.
+    """
+    folder = Path(folder)
+    run = read_run(folder)
+    path = folder / RESULTS
+    if not path.is_file():
+        raise DataError(f"{folder}: nothing in this run is finished (no {RESULTS}); run `innerlingua evaluate` again")
+    tables = {}
+    for entry in _read_json(path)["results"]:
+        try:
+            key = (entry["benchmark"], entry["language"])
+            tables[key] = _samples(samples_path(folder, *key), entry)
+        except (KeyError, TypeError) as error:
+            raise DataError(
+                f"{path} is damaged ({error!r}): delete it, and run `innerlingua evaluate` again"
+            ) from error
+    return RunResults(label=str(run.get("label", folder.name)), run=run, tables=tables)
+
+
+def read_sample_rows(path: Path) -> list[dict[str, Any]]:
+    """The lines of a file of samples. Raises `DataError` when it is missing or damaged."""
+    remedy = "delete the file, and run `innerlingua evaluate` again to compute it anew"
+    rows = []
+    try:
+        for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):  # not at U+2028
+            if not line:
+                continue
+            row = json.loads(line)
+            if not {"id", "score", "status", "hash"} <= row.keys() or row["status"] not in STATUSES:
+                raise DataError(f"{path}:{number}: no sample of this version; {remedy}")
+            rows.append(row)
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, AttributeError) as error:
+        raise DataError(f"{path} cannot be read ({error}); {remedy}") from error
+    if not rows:
+        raise DataError(f"{path} is empty; {remedy}")
+    return rows
+
+
+def _samples(path: Path, entry: Mapping[str, Any]) -> Samples:
+    rows = read_sample_rows(path)
+    hashes = [str(row["hash"]) for row in rows]
+    if benchmark_version(entry["task_version"], hashes) != entry["benchmark_version"]:
+        raise DataError(
+            f"{path} and {RESULTS} beside it do not belong together; delete the file of samples and run "
+            "`innerlingua evaluate` again"
+        )
+    texts = None
+    if all("hypothesis" in row and "reference" in row for row in rows):
+        texts = Texts([row["hypothesis"] for row in rows], [row["reference"] for row in rows])
+    return Samples(
+        ids=[str(row["id"]) for row in rows],
+        scores=np.array([row["score"] for row in rows], dtype=np.float64),
+        statuses=[row["status"] for row in rows],
+        hashes=hashes,
+        groups=[str(row.get("group", row["id"])) for row in rows],
+        metric=entry["metric"],
+        chance=entry["chance"],
+        version=entry["benchmark_version"],
+        anchor=bool(entry["anchor"]),
+        texts=texts,
+    )
+
+
+def _write_json(path: Path, content: Any) -> None:
+    write_text(path, json.dumps(content, ensure_ascii=False, allow_nan=False, indent=1) + "\n")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        schema = record["schema"]
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is damaged ({error!r}): evaluate into another folder") from error
+    if schema != SCHEMA:
+        raise DataError(f"{path} has schema {schema}, and this version reads {SCHEMA}: evaluate into another folder")
+    assert isinstance(record, dict)
+    return record
