@@ -172,8 +172,11 @@ class TestRefusedContent:
     ) -> None:
         rows = pairs.to_list()
         rows[3]["anchor_completion"] = "it is grey"
-        with pytest.raises(DataError, match="id 'sky' have different anchors"):
+        with pytest.raises(DataError, match=r"row 3 \(id 'sky'\): another anchor than at .*row 0"):
             prior_of(model, Dataset.from_list(rows), tokenizer)
+        tokenised = tokenize_pairs(Dataset.from_list(rows), tokenizer).dataset
+        with pytest.raises(DataError, match="id 'sky' have different anchors"):
+            prior_of(model, tokenised, tokenizer)
 
     def test_no_anchor_at_all(self, model: PreTrainedModel, pairs: Dataset, tokenizer: PreTrainedTokenizerFast) -> None:
         rows = [row | {"anchor_prompt": None, "anchor_completion": None} for row in pairs.to_list()]

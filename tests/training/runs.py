@@ -154,13 +154,14 @@ def short_run(
     anchor: str,
     batch: int,
     accumulation: int,
+    model: PreTrainedModel | None = None,
 ) -> tuple[Trainer, list[dict[str, float]], float]:
     """Three steps and an evaluation: the trainer, the log of each step, the evaluated term."""
     term = RoutingAlignment(anchor=prior, verify_weights=False, weight=20.0)
     if anchor == "live":
         term = RoutingAlignment(anchor="live", weight=20.0, layers=ALIGNED)
     trainer = Trainer(
-        model=model_of(),
+        model=model or model_of(),
         args=config(
             folder,
             max_steps=3,

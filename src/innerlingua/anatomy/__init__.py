@@ -2,7 +2,7 @@
 
 from innerlingua.anatomy.capture import RoutingCapture, RoutingTap, capture_routing
 from innerlingua.anatomy.check import check_routing
-from innerlingua.anatomy.layers import MoELayer, find_moe_layers, select_layers
+from innerlingua.anatomy.layers import MoELayer, find_moe_layers
 from innerlingua.anatomy.loading import empty_model, language_model_class
 from innerlingua.anatomy.parts import (
     PARTS,
@@ -14,7 +14,10 @@ from innerlingua.anatomy.parts import (
     parameter_parts,
     set_trainable,
 )
+from innerlingua.anatomy.precision import compute_type, mixed_precision
 from innerlingua.anatomy.scores import SCORES, routing_distribution
+from innerlingua.anatomy.selection import layer_indices, select_layers
+from innerlingua.anatomy.sharding import check_present, is_sharded
 
 __all__ = [
     "PARTS",
@@ -24,14 +27,19 @@ __all__ = [
     "RoutingCapture",
     "RoutingTap",
     "capture_routing",
+    "check_present",
     "check_routing",
     "check_trainable",
+    "compute_type",
     "count_parts",
     "empty_model",
     "find_moe_layers",
     "fixed_routers",
+    "is_sharded",
     "language_model_class",
+    "layer_indices",
     "lora_targets",
+    "mixed_precision",
     "parameter_parts",
     "routing_distribution",
     "select_layers",

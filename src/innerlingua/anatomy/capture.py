@@ -21,6 +21,8 @@ Shape letters: B rows, T tokens of a row, S segments, K slots (most segments in 
 
 from __future__ import annotations
 
+import inspect
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -32,47 +34,80 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
-from innerlingua.anatomy.layers import MoELayer, find_moe_layers, on_routing, select_layers
-from innerlingua.anatomy.scores import routing_distribution
+from innerlingua.anatomy.layers import MoELayer, find_moe_layers, on_routing
+from innerlingua.anatomy.scores import check_score, routing_distribution
 from innerlingua.anatomy.segments import call_arguments, pooling_weights
+from innerlingua.anatomy.selection import select_layers
+from innerlingua.anatomy.sharding import is_sharded
 from innerlingua.errors import ModelError
 
 __all__ = ["RoutingCapture", "RoutingTap", "capture_routing"]
 
 
-class RoutingCapture:
-    """What was captured. Filled by the last complete forward pass inside the context.
+@dataclass
+class _Result:
+    """What one forward pass gave, by decoder layer: (segments, experts), and (batch, tokens, experts) when kept."""
 
-    `layers` are decoder-layer indices, in the order of the layer dimension. `pooled` is (segments, layers, experts),
-    one segment per row unless segments were given; `per_token` is (batch, tokens, layers, experts). Both are float32
-    and carry a gradient when the pass did. Reading them before a pass, or `per_token` when it was not asked for,
-    raises `ModelError`.
+    pooled: dict[int, Tensor] = field(default_factory=dict)
+    per_token: dict[int, Tensor] = field(default_factory=dict)
+
+
+class RoutingCapture:
+    """What was captured: the routing of the last complete forward pass inside the context.
+
+    One capture holds one pass. A second one replaces the first as soon as it is complete (a pass that raises replaces
+    nothing), so read a pass before the next, or give each its own capture. `generate` makes one pass for every new
+    token: to see the routing of a generated text, capture one pass over the whole of it.
+
+    `layers` are decoder-layer indices, in the order of the layer dimension. `passes` counts the complete passes.
+    `pooled` is (segments, layers, experts), one segment per row unless segments were given; `per_token` is (batch,
+    tokens, layers, experts). Both are float32 and carry a gradient when the pass did. Reading them before a pass, or
+    `per_token` when it was not asked for, raises `ModelError`.
     """
 
     def __init__(self, layers: Sequence[int], *, keeps_tokens: bool) -> None:
         self.layers = list(layers)
+        self.passes = 0
         self._keeps_tokens = keeps_tokens
-        self._pooled: dict[int, Tensor] = {}
-        self._per_token: dict[int, Tensor] = {}
+        self._result = _Result()
+        self._unread = False
+        self._lost = 0  # passes that were replaced before anything of them was read
+
+    def __repr__(self) -> str:
+        if not self.passes:
+            return f"RoutingCapture(layers={self.layers}, no complete forward pass yet)"
+        first = next(iter(self._result.pooled.values()), None)
+        shape = "" if first is None else f", segments={first.shape[0]}, experts={first.shape[1]}"
+        held = "" if self.passes == 1 else ", the last is held"
+        return f"RoutingCapture(layers={self.layers}{shape}, passes={self.passes}{held})"
 
     @property
     def pooled(self) -> Tensor:
         """The mean routing distribution of each segment: (segments, layers, experts), float32."""
-        return self._stack(self._pooled, dim=1)
+        return self._stack(self._read().pooled, dim=1)
 
     @property
     def per_token(self) -> Tensor:
         """The routing distribution of each token: (batch, tokens, layers, experts), float32."""
         if not self._keeps_tokens:
             raise ModelError("the routing of single tokens was not kept: ask for it with per_token=True")
-        return self._stack(self._per_token, dim=2)
+        return self._stack(self._read().per_token, dim=2)
 
     def of_layer(self, layer: int) -> Tensor:
         """The part of `pooled` at one decoder layer, (segments, experts); it tells whether a gradient reaches just
         that layer."""
-        if layer not in self._pooled:
-            raise ModelError(f"no routing was captured at decoder layer {layer}: captured are {sorted(self._pooled)}")
-        return self._pooled[layer]
+        pooled = self._read().pooled
+        if layer not in pooled:
+            raise ModelError(f"no routing was captured at decoder layer {layer}: captured are {sorted(pooled)}")
+        return pooled[layer]
+
+    def _keep(self, result: _Result) -> None:
+        self._lost += self._unread
+        self.passes, self._unread, self._result = self.passes + 1, True, result
+
+    def _read(self) -> _Result:
+        self._unread = False
+        return self._result
 
     def _stack(self, parts: Mapping[int, Tensor], dim: int) -> Tensor:
         missing = [layer for layer in self.layers if layer not in parts]
@@ -98,7 +133,7 @@ def capture_routing(
     per_token: bool = False,
     score: str | None = None,
 ) -> Iterator[RoutingCapture]:
-    """Capture the routing of the forward passes of `model` inside the context.
+    """Capture the routing of a forward pass of `model` inside the context; of several, the last (`RoutingCapture`).
 
     ```python
     with capture_routing(model, layers=[7, 8, 9]) as routing:
@@ -118,10 +153,18 @@ def capture_routing(
         score: routing distribution, by default that of the family (`softmax` or `sigmoid_normalised`).
 
     Raises `ModelError` for a model without MoE layers, layers that do not exist, a mask or segments that do not fit
-    the batch, and packed rows (`position_ids` that start again inside a row) without segments.
+    the batch, and packed rows (`position_ids` that start again inside a row) without segments. Warns on leaving when
+    a pass was replaced by the next before it was read.
     """
     with RoutingTap(model, layers, score=score).capture(mask=mask, segments=segments, per_token=per_token) as routing:
         yield routing
+    if routing._lost:
+        warnings.warn(
+            f"{routing.passes} forward passes ran inside one capture_routing, and {routing._lost} were replaced by the "
+            "next before they were read: a capture holds the last pass. Give each pass a capture of its own; "
+            "for generated text, capture one pass over the whole text",
+            stacklevel=3,
+        )
 
 
 @dataclass
@@ -154,7 +197,7 @@ class RoutingTap:
 
     def __init__(self, model: nn.Module, layers: Sequence[int] | None = None, *, score: str | None = None) -> None:
         self.layers: list[MoELayer] = select_layers(find_moe_layers(model), layers)
-        self.score = score
+        self.score = check_score(score)
         routers = {id(layer.router) for layer in self.layers}
         inside = [
             module
@@ -165,6 +208,20 @@ class RoutingTap:
         ]
         self._entries = [model, *inside]
         self.models: list[PreTrainedModel] = [m for m in (model, *inside) if isinstance(m, PreTrainedModel)]
+
+    def run(self, input_ids: Tensor, attention_mask: Tensor) -> None:
+        """One forward pass over a batch, (rows, tokens) each, for its routing alone.
+
+        The backbone runs without the language-model head. Where FSDP has sharded the parameters only a pass that begins
+        at the root gathers them, so there the whole model runs, with its head on one position of each row.
+        """
+        batch = {"input_ids": input_ids, "attention_mask": attention_mask, "use_cache": False}
+        if not is_sharded(self._entries[0]):
+            self.layers[0].backbone(**batch)
+        elif "logits_to_keep" in inspect.signature(type(self.models[0]).forward).parameters:
+            self._entries[0](**batch, logits_to_keep=1)
+        else:
+            self._entries[0](**batch)
 
     @contextmanager
     def capture(
@@ -195,7 +252,7 @@ class _Session:
         self._mask = mask
         self._segments = segments
         self._detach = detach
-        self._running: tuple[nn.Module, _Pass] | None = None
+        self._running: tuple[nn.Module, _Pass, _Result] | None = None
         self._recomputable: dict[int, _Pass] = {}  # lease id -> pass
         self._recomputed: _Pass | None = None
         self._handles: list[RemovableHandle] = []
@@ -240,11 +297,14 @@ class _Session:
         if inputs is None:
             return  # a wrapper that hides its arguments; the model inside is an entry, too
         weight_BKT, place_S = pooling_weights(inputs, mask=self._mask, segments=self._segments)
-        self._running = (module, _Pass(weight_BKT, place_S))
+        self._running = (module, _Pass(weight_BKT, place_S), _Result())
 
     def _end(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        if self._running is not None and self._running[0] is module:
-            self._running = None
+        if self._running is None or self._running[0] is not module:
+            return
+        result, self._running = self._running[2], None
+        if self._routing is not None and output is not None:  # None: the pass raised
+            self._routing._keep(result)
 
     def note_input(self, layer: MoELayer, module: nn.Module, hidden_states: Tensor) -> None:
         if _in_backward():
@@ -262,11 +322,11 @@ class _Session:
             return
         if self._running is None or self._routing is None:
             return
-        current = self._running[1]
+        _, current, result = self._running
         pooled, tokens = self._pool(layer, score, logits, current)
-        self._routing._pooled[layer.index] = pooled
+        result.pooled[layer.index] = pooled
         if self._routing._keeps_tokens:
-            self._routing._per_token[layer.index] = tokens
+            result.per_token[layer.index] = tokens
         if pooled.grad_fn is not None and logits.grad_fn is not None and _saved_tensors_are_hooked():
             if id(current) not in self._leases:
                 self._leases[id(current)] = _Lease(self, id(current))

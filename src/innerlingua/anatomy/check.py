@@ -24,6 +24,7 @@ from innerlingua.anatomy.choice import chosen_experts, dispatch_weights, expert_
 from innerlingua.anatomy.families import COMMON
 from innerlingua.anatomy.layers import MoELayer, on_routing
 from innerlingua.anatomy.scores import routing_distribution
+from innerlingua.anatomy.sharding import check_present
 from innerlingua.errors import ModelError
 
 __all__ = ["check_routing"]
@@ -35,21 +36,23 @@ def check_routing(tap: RoutingTap, *, gradient: bool = False) -> None:
     """Check every layer of `tap` on a few tokens, in evaluation mode; modes and parameters are left as they were.
 
     With `gradient`, some parameter that requires a gradient must also be reachable from the captured routing of each
-    layer. Raises `ModelError` that names the layer, what was found and what follows from it.
+    layer. Raises `ModelError` that names the layer, what was found and what follows from it. Where the parameters are
+    sharded, every process must take part.
     """
+    backbone = tap.layers[0].backbone
+    check_present(backbone)
     if gradient:
         _refuse_without_gradient(tap)
-    backbone = tap.layers[0].backbone
     device = next(backbone.get_input_embeddings().parameters()).device
     token_ids = (torch.arange(_TOKENS, device=device) % backbone.config.get_text_config().vocab_size)[None]
     with evaluation_mode(backbone), ExitStack() as hooks:
         seen = {layer.index: hooks.enter_context(_watched(layer)) for layer in tap.layers}
         with torch.set_grad_enabled(gradient), tap.capture() as routing:
-            backbone(input_ids=token_ids, attention_mask=torch.ones_like(token_ids), use_cache=False)
+            tap.run(token_ids, torch.ones_like(token_ids))
     for layer in tap.layers:
         _check_layer(layer, seen[layer.index])
     if gradient:
-        _check_gradient(tap.layers, routing, list(backbone.parameters()))
+        _check_gradient(tap.layers, routing, backbone)
 
 
 def _refuse_without_gradient(tap: RoutingTap) -> None:
@@ -170,15 +173,13 @@ def _check_proportions(layer: MoELayer, where: str, logits: Tensor, chosen: Tens
         )
 
 
-def _check_gradient(layers: Sequence[MoELayer], routing: RoutingCapture, parameters: Sequence[nn.Parameter]) -> None:
-    trainable = [parameter for parameter in parameters if parameter.requires_grad]
-    if not trainable:
+def _check_gradient(layers: Sequence[MoELayer], routing: RoutingCapture, backbone: nn.Module) -> None:
+    if not any(parameter.requires_grad for parameter in backbone.parameters()):
         raise ModelError(
             "every parameter of the model is frozen, so an alignment term cannot change its routing: "
             "leave the router or the layers below it trainable"
         )
-    known = {id(parameter) for parameter in trainable}
-    unreached = [layer.index for layer in layers if not _reaches(routing.of_layer(layer.index), known)]
+    unreached = [layer.index for layer in layers if not _reaches_parameter(routing.of_layer(layer.index))]
     if unreached:
         raise ModelError(
             f"no gradient flows from the captured routing of the decoder layers {unreached}: nothing at or below "
@@ -186,11 +187,12 @@ def _check_gradient(layers: Sequence[MoELayer], routing: RoutingCapture, paramet
         )
 
 
-def _reaches(tensor: Tensor, parameters: set[int]) -> bool:
-    """Whether a parameter among these (by id) is a leaf of the autograd graph of `tensor`.
+def _reaches_parameter(tensor: Tensor) -> bool:
+    """Whether a parameter is a leaf of the autograd graph of `tensor`; those that are frozen are none.
 
     That a tensor requires a gradient is not enough: PEFT lets the embedded tokens require one under gradient
-    checkpointing, and then everything does. The graph is walked, not run, so that no gradient is allocated.
+    checkpointing, and then everything does. The graph is walked, not run, so that no gradient is allocated. A leaf
+    is told by its class and not by its identity: FSDP runs with gathered copies of the model's parameters.
     """
     waiting, seen = [tensor.grad_fn], set()
     while waiting:
@@ -198,7 +200,7 @@ def _reaches(tensor: Tensor, parameters: set[int]) -> bool:
         if node is None or node in seen:
             continue
         seen.add(node)
-        if id(getattr(node, "variable", None)) in parameters:
+        if isinstance(getattr(node, "variable", None), nn.Parameter):
             return True
         waiting.extend(below for below, _ in node.next_functions)
     return False

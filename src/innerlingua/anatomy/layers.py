@@ -9,7 +9,7 @@ the layer's index is therefore read from the module's path.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise, takewhile
 from typing import Any
@@ -22,7 +22,7 @@ from transformers.utils.output_capturing import OutputRecorder
 from innerlingua.anatomy.families import Family, family_of
 from innerlingua.errors import ModelError
 
-__all__ = ["MoELayer", "find_moe_layers", "logits_position", "on_routing", "reach", "select_layers"]
+__all__ = ["MoELayer", "find_moe_layers", "logits_position", "on_routing", "reach"]
 
 # Names under which wrappers (PEFT's tuners) keep the module that they wrap: no level of the model's own structure.
 _WRAPPED = frozenset({"base_layer"})
@@ -120,6 +120,13 @@ def find_moe_layers(model: nn.Module) -> list[MoELayer]:
     decoder layer or experts cannot be told, when two routers claim one decoder layer, and for a family that cannot be
     aligned, with the reason.
     """
+    whole = next((module for module in model.modules() if isinstance(module, PreTrainedModel)), None)
+    if whole is not None and whole.config.is_encoder_decoder:
+        raise ModelError(
+            f"{type(whole).__name__} is an encoder-decoder: its encoder and its decoder route different texts, so a "
+            "text has no one routing that could be captured or aligned. Take a decoder-only Mixture-of-Experts model "
+            "(Qwen3-MoE, PhiMoE, Mixtral, ...)"
+        )
     layers = sorted(_routers(model), key=lambda layer: layer.index)
     if not layers:
         raise ModelError(
@@ -134,27 +141,6 @@ def find_moe_layers(model: nn.Module) -> list[MoELayer]:
                 "which one to align cannot be told"
             )
     return layers
-
-
-def select_layers(available: Sequence[MoELayer], indices: Iterable[int] | None) -> list[MoELayer]:
-    """The layers with the given decoder-layer indices, in order of depth; all of them for None.
-
-    Raises `ModelError` that names the indices which are no MoE layers, and those which are.
-    """
-    if indices is None:
-        return list(available)
-    if isinstance(indices, str | int):
-        raise ModelError(f"layers are a list of decoder-layer indices, as range(7, 35) or [7, 8, 9], not {indices!r}")
-    wanted = set(indices)
-    if not wanted:
-        raise ModelError("no layer was asked for: name at least one decoder layer, as in '7-34' or [7, 8, 9]")
-    missing = sorted(wanted - {layer.index for layer in available})
-    if missing:
-        raise ModelError(
-            f"no MoE layer at decoder layer {_ranges(missing)}: this model's MoE layers are "
-            f"{_ranges([layer.index for layer in available])} (decoder-layer indices, counted from 0)"
-        )
-    return [layer for layer in available if layer.index in wanted]
 
 
 def _routers(model: nn.Module) -> Iterator[MoELayer]:
@@ -322,18 +308,7 @@ def _score(family: Family, config: PreTrainedConfig, name: str) -> str:
     value = config.to_dict()[attribute]
     if value not in scores:
         raise ModelError(
-            f"the router {name} scores by {attribute}: {value!r}, which is none of {', '.join(sorted(scores))}: "
-            "pass the routing distribution to align as score"
+            f"the router {name} scores by {attribute}: {value!r}, and this version knows what to align for "
+            f"{', '.join(sorted(scores))} alone: its family needs a row for it (innerlingua/anatomy/families.py)"
         )
     return scores[value]
-
-
-def _ranges(indices: Sequence[int]) -> str:
-    """`[3, 4, 5, 9]` as `3-5, 9`."""
-    runs: list[list[int]] = []
-    for index in sorted(indices):
-        if runs and index == runs[-1][1] + 1:
-            runs[-1][1] = index
-        else:
-            runs.append([index, index])
-    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)

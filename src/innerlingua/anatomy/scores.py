@@ -14,9 +14,16 @@ from torch import Tensor
 from innerlingua.anatomy.families import Score
 from innerlingua.errors import ModelError, nearest
 
-__all__ = ["SCORES", "expert_scores", "routing_distribution"]
+__all__ = ["SCORES", "check_score", "expert_scores", "routing_distribution"]
 
 SCORES: tuple[str, ...] = get_args(Score)
+
+
+def check_score(score: str | None) -> str | None:
+    """`score` itself; None stands for that of the family. Raises `ModelError` for a word that is not in `SCORES`."""
+    if score is not None and score not in SCORES:
+        raise ModelError(f"unknown score function {score!r}{nearest(str(score), SCORES)}")
+    return score
 
 
 def expert_scores(logits: Tensor, score: str) -> Tensor:

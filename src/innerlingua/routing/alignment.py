@@ -14,15 +14,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from numbers import Real
+from os import PathLike
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from innerlingua.anatomy import RoutingCapture, RoutingTap, check_routing
+from innerlingua.anatomy import RoutingCapture, RoutingTap, check_routing, compute_type, layer_indices
 from innerlingua.anatomy.check import evaluation_mode
 from innerlingua.errors import ModelError, PriorError, RecipeError
-from innerlingua.routing.divergence import js_divergence
+from innerlingua.routing.divergence import js_unchecked
 from innerlingua.routing.fingerprint import describe
 from innerlingua.routing.pooling import PooledText, batch_texts, check_pooling, segment_ids
 from innerlingua.routing.prior import RoutingPrior
@@ -34,7 +36,7 @@ class RoutingAlignment:
     """SARA's alignment loss as a term of the trainer.
 
     ```python
-    prior = RoutingPrior.compute(model, pairs, tokenizer, layers=range(7, 35))
+    prior = RoutingPrior.compute(model, pairs, tokenizer, args=args, layers=range(7, 35))
     trainer = Trainer(model=model, args=args, train_dataset=pairs, terms=[RoutingAlignment(anchor=prior)])
     ```
 
@@ -64,10 +66,10 @@ class RoutingAlignment:
         score: str | None = None,
         verify_weights: bool = True,
     ) -> None:
-        if isinstance(anchor, str) and anchor != "live":
-            raise RecipeError(f"the anchor is a RoutingPrior or 'live', not {anchor!r}")
-        if not (weight >= 0 and weight < float("inf")):
-            raise RecipeError(f"the weight of the alignment term must be zero or a positive number, not {weight}")
+        _check_anchor_kind(anchor)
+        _check_weight(weight)
+        _check_flags(anchor_gradient=anchor_gradient, verify_weights=verify_weights)
+        layers = None if layers is None else layer_indices(layers)
         self.prior = anchor if isinstance(anchor, RoutingPrior) else None
         self.weight = float(weight)
         self.pooling = check_pooling(pooling)
@@ -79,12 +81,18 @@ class RoutingAlignment:
             self.score = self.prior.score
         if layers is None:
             raise RecipeError("a live anchor needs `layers`: the decoder layers to align, as in layers=range(7, 35)")
-        self.layers = sorted(set(layers))
+        self.layers = layer_indices(layers)
         self.verify_weights = verify_weights
         self._verified: set[str] = set()  # ids whose anchor was compared with the prior's
         self.columns = self._columns()
         self._taps: dict[int, RoutingTap] = {}  # by id of the model, which the tap keeps alive
         self._pad_token_id = 0  # masked, so any id does
+
+    def __repr__(self) -> str:
+        anchor = "'live'" if self.prior is None else repr(self.prior)
+        return (
+            f"RoutingAlignment(weight={self.weight:g}, layers={self.layers}, pooling={self.pooling!r}, anchor={anchor})"
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         # The collator carries the term into data-loading workers, which need no copy of the model.
@@ -93,7 +101,12 @@ class RoutingAlignment:
     # -- before training ----------------------------------------------------------------------------------------------
 
     def check(self, model: nn.Module) -> None:
-        """Raise `ModelError` unless `model` routes as expected at the aligned layers and a gradient can reach them."""
+        """Raise `ModelError` unless `model` routes as expected at the aligned layers and a gradient can reach them.
+
+        Also `PriorError` for a stored prior that was made with other weights, or in another numeric type than a pass of
+        `model` would use now. The trainer asks inside the automatic casting of its passes. The routing itself is looked
+        at in the type of the weights.
+        """
         tap = self._tap(model)
         experts = {layer.num_experts for layer in tap.layers}
         if self.prior is not None and len(self.prior):
@@ -102,9 +115,13 @@ class RoutingAlignment:
                 raise PriorError(
                     f"the prior was computed for {stored} experts, the aligned layers have {sorted(experts)}"
                 )
-        if self.prior is not None and self.verify_weights:
-            _check_weights(self.prior, model)
-        check_routing(tap, gradient=self.weight > 0)
+        if self.prior is not None:
+            if self.verify_weights:
+                _check_weights(self.prior, model)
+            _check_type(self.prior, model)
+        device = next(model.parameters()).device.type
+        with torch.autocast(device, enabled=False):
+            check_routing(tap, gradient=self.weight > 0)
 
     # -- one batch ----------------------------------------------------------------------------------------------------
 
@@ -136,9 +153,14 @@ class RoutingAlignment:
 
     @contextmanager
     def capture(self, model: nn.Module, batch: dict[str, Tensor]) -> Iterator[RoutingCapture]:
-        """Capture the targets' routing in the forward pass inside; live anchors go through the model before it."""
+        """Capture the targets' routing in the forward pass inside; live anchors go through the model before it.
+
+        Among several processes each makes the anchors' pass, also one whose rows have no anchor: where parameters are
+        sharded all must take part in gathering them, or those that do would wait for ever. It sends one token, whose
+        routing counts nothing.
+        """
         tap = self._tap(model)
-        if "anchor_input_ids" in batch:
+        if self.prior is None and ("anchor_input_ids" in batch or _is_distributed()):
             batch["prior"] = self._live(tap, batch)
         with tap.capture(segments=batch.get("segments"), detach=self.weight == 0) as routing:
             yield routing
@@ -154,10 +176,12 @@ class RoutingAlignment:
             )
         pairs = batch["pair_index"].numel()
         if pairs == 0:
-            return pooled.sum() * 0.0, 0
+            nothing = pooled.sum() * 0.0
+            # A live anchor with gradient: its graph must run backward here, as it does in the other processes.
+            return (nothing + batch["prior"].sum() * 0.0 if "prior" in batch else nothing), 0
         target = pooled[batch["pair_index"].to(pooled.device)]
         anchor = batch["prior"].to(pooled.device)
-        return js_divergence(anchor, target).mean(dim=-1).sum(), pairs
+        return js_unchecked(anchor, target).mean(dim=-1).sum(), pairs
 
     # -- details ------------------------------------------------------------------------------------------------------
 
@@ -201,22 +225,45 @@ class RoutingAlignment:
         return segments, torch.arange(offset)
 
     def _live(self, tap: RoutingTap, batch: Mapping[str, Tensor]) -> Tensor:
-        backbone = tap.layers[0].backbone
+        nothing = torch.zeros((1, 1), dtype=torch.long, device=batch["pair_index"].device)
+        input_ids = batch.get("anchor_input_ids", nothing)
+        attention_mask = batch.get("anchor_attention_mask", nothing + 1)
         keep_graph = self.anchor_gradient and self.weight > 0 and torch.is_grad_enabled()
         with (
-            evaluation_mode(backbone),
+            evaluation_mode(tap.layers[0].backbone),
             torch.set_grad_enabled(keep_graph),
-            tap.capture(segments=batch["anchor_segments"]) as routing,
+            tap.capture(segments=batch.get("anchor_segments", nothing)) as routing,
         ):
-            backbone(
-                input_ids=batch["anchor_input_ids"], attention_mask=batch["anchor_attention_mask"], use_cache=False
-            )
+            tap.run(input_ids, attention_mask)
         return routing.pooled
 
     def _tap(self, model: nn.Module) -> RoutingTap:
         if id(model) not in self._taps:
             self._taps[id(model)] = RoutingTap(model, self.layers, score=self.score)
         return self._taps[id(model)]
+
+
+def _check_anchor_kind(anchor: Any) -> None:
+    if isinstance(anchor, RoutingPrior) or (isinstance(anchor, str) and anchor == "live"):
+        return
+    hint = ": RoutingPrior.open reads a stored one" if isinstance(anchor, str | PathLike) else ""
+    raise RecipeError(f"the anchor is a RoutingPrior or 'live', not {anchor!r}{hint}")
+
+
+def _check_weight(weight: Any) -> None:
+    if isinstance(weight, bool) or not isinstance(weight, Real) or not 0 <= float(weight) < float("inf"):
+        raise RecipeError(f"the weight of the alignment term must be zero or a positive number, not {weight!r}")
+
+
+def _check_flags(**flags: Any) -> None:
+    for name, value in flags.items():
+        if not isinstance(value, bool):
+            raise RecipeError(f"{name} must be True or False, not {value!r}")
+
+
+def _is_distributed() -> bool:
+    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return distributed and torch.distributed.get_world_size() > 1
 
 
 def _check_against(
@@ -241,6 +288,17 @@ def _check_against(
     if missing:
         raise PriorError(
             f"the prior has no layers {missing} (it has {prior.layers}): compute it with the layers to align"
+        )
+
+
+def _check_type(prior: RoutingPrior, model: nn.Module) -> None:
+    """Refuse a prior of another numeric type: some tokens are routed differently in it, and that has no meaning."""
+    stored, now = prior.fingerprint["compute"], compute_type(model)
+    if stored != now:
+        raise PriorError(
+            f"the routing prior was computed in {stored}, and the passes of this training compute in {now} (bf16 and "
+            "fp16 of the training's arguments decide; bf16 is on by default): a divergence between the two would be "
+            "aligned that is only rounding. Compute it with RoutingPrior.compute(..., args=args), or train in its type"
         )
 
 

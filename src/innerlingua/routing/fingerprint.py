@@ -16,6 +16,9 @@ import numpy as np
 import torch
 import xxhash
 from torch import Tensor
+from torch.distributed.tensor import DTensor
+
+from innerlingua.anatomy import compute_type
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -46,12 +49,10 @@ def model_fingerprint(model: PreTrainedModel) -> dict[str, Any]:
     `compute` is the numeric type that a forward pass would use now: autocast's where it is on, else the weights' own.
     """
     config = _without(model.config.to_dict(), _VOLATILE)
-    device = next(model.parameters()).device.type
-    compute = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else model.dtype
     return {
         "config": json.loads(json.dumps(config, sort_keys=True, default=str)),
         "weights": {name: describe(tensor) for name, tensor in sorted(model.state_dict().items())},
-        "compute": str(compute).removeprefix("torch."),
+        "compute": compute_type(model),
     }
 
 
@@ -92,7 +93,10 @@ def differences(stored: Mapping[str, Any], current: Mapping[str, Any]) -> list[s
 
 
 def describe(tensor: Tensor) -> str:
-    """`"dtype shape digest"` of a tensor, from an evenly strided sample of its elements."""
+    """`"dtype shape digest"` of a tensor, from an evenly strided sample of its elements. Of a tensor that is sharded
+    over processes all of them must ask."""
+    if isinstance(tensor, DTensor):
+        tensor = tensor.full_tensor()
     flat = tensor.detach().reshape(-1)
     stride = max(1, flat.numel() // _SAMPLE)
     sample = flat[::stride].contiguous().cpu()

@@ -6,16 +6,16 @@ The JS of a language at a layer is the mean over its pairs of `js_divergence(poo
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from innerlingua.anatomy import RoutingTap
-from innerlingua.data import tokenize_pairs
 from innerlingua.errors import DataError
 from innerlingua.routing.divergence import js_divergence
+from innerlingua.routing.inputs import check_batch_size, check_tokenizer, tokenised_rows
 from innerlingua.routing.pooling import PooledText, pad_token_id, pool_texts
 from innerlingua.routing.prior import anchor_texts
 
@@ -28,7 +28,7 @@ __all__ = ["mean_divergence", "pair_divergence"]
 
 def pair_divergence(
     model: nn.Module,
-    dataset: Dataset,
+    dataset: Dataset | Sequence[Mapping[str, Any]],
     tokenizer: PreTrainedTokenizerBase,
     *,
     layers: Sequence[int] | None = None,
@@ -41,16 +41,20 @@ def pair_divergence(
     Both sides go through `model` as it is now. Rows without an anchor are passed over; `layers` are all MoE layers by
     default, in order of depth. Raises `DataError` when no row has an anchor.
     """
-    if "input_ids" not in dataset.column_names:
-        dataset = tokenize_pairs(dataset, tokenizer).dataset
+    check_tokenizer(tokenizer)
+    check_batch_size(batch_size)
+    dataset = tokenised_rows(dataset, tokenizer)
     tap = RoutingTap(model, layers, score=score)
     padding = pad_token_id(tokenizer)
     title = "Routing divergence" if progress else None
+    absent = {"id", "language", "anchor_input_ids"} - set(dataset.column_names)
+    if absent:
+        raise DataError(f"the tokenised rows lack the columns {sorted(absent)}: tokenize_pairs makes them")
     rows = list(dataset.select_columns(["id", "language", "input_ids", "anchor_input_ids"]))
     rows = [row for row in rows if row["anchor_input_ids"] is not None]
     if not rows:
         raise DataError("no row of the dataset has an anchor, so there is no divergence to measure")
-    anchors = anchor_texts(dataset, tokenizer)
+    anchors = anchor_texts(dataset)
     position = {text.name: index for index, text in enumerate(anchors)}
     anchor_pooled = _pooled(tap, anchors, batch_size=batch_size, pad_token_id=padding, progress=title)
     targets = [PooledText(row["id"], row["input_ids"], [0] * len(row["input_ids"])) for row in rows]

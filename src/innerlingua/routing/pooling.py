@@ -34,7 +34,7 @@ POOLINGS = ("sequence", "completion", "prompt", "spans")
 def check_pooling(pooling: str) -> str:
     """`pooling` itself, or `RecipeError` for an unknown word."""
     if pooling not in POOLINGS:
-        raise RecipeError(f"unknown pooling {pooling!r}{nearest(pooling, POOLINGS)}")
+        raise RecipeError(f"unknown pooling {pooling!r}{nearest(str(pooling), POOLINGS)}")
     return pooling
 
 
@@ -95,7 +95,7 @@ def pool_texts(
             input_ids, attention_mask, segments = batch_texts([texts[position] for position in chunk], pad_token_id)
             # Around the pass alone: a caller that stops early must not be left without gradients.
             with torch.no_grad(), tap.capture(segments=segments.to(device)) as routing:
-                backbone(input_ids=input_ids.to(device), attention_mask=attention_mask.to(device), use_cache=False)
+                tap.run(input_ids.to(device), attention_mask.to(device))
             counts = [max(texts[position].segments) + 1 for position in chunk]
             yield from zip(chunk, torch.split(routing.pooled.cpu(), counts), strict=True)
             bar.advance(task, len(chunk))

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from innerlingua.anatomy import RoutingTap
-from innerlingua.data import tokenize_pairs
+from innerlingua.anatomy import RoutingTap, layer_indices, mixed_precision
 from innerlingua.errors import DataError, PriorError
 from innerlingua.routing.fingerprint import (
     differences,
@@ -32,11 +32,19 @@ from innerlingua.routing.fingerprint import (
     model_fingerprint,
     tokenizer_fingerprint,
 )
+from innerlingua.routing.inputs import (
+    check_args,
+    check_base_model,
+    check_batch_size,
+    check_tokenizer,
+    tokenised_rows,
+)
 from innerlingua.routing.pooling import PooledText, check_pooling, pad_token_id, pool_texts, segment_ids
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from trl import SFTConfig
 
 __all__ = ["RoutingPrior"]
 
@@ -45,7 +53,7 @@ SCHEMA = 2
 
 
 class RoutingPrior:
-    """Pooled routing of anchors by id. Made by `compute` or `open`; see the module for what it holds.
+    """Pooled routing of anchors by id. Made by `compute` or `open`, kept by `save`; see the module for what it holds.
 
     `ids`, `layers` (decoder-layer indices), `pooling`, `score` and `fingerprint` describe it.
     """
@@ -65,21 +73,26 @@ class RoutingPrior:
     def compute(
         cls,
         model: PreTrainedModel,
-        dataset: Dataset,
+        dataset: Dataset | Sequence[Mapping[str, Any]],
         tokenizer: PreTrainedTokenizerBase,
         *,
+        args: SFTConfig | None = None,
         layers: Sequence[int] | None = None,
         score: str | None = None,
         pooling: str = "sequence",
         batch_size: int = 8,
         progress: bool = True,
     ) -> RoutingPrior:
-        """The prior of the anchors in `dataset` under `model`.
+        """The prior of the anchors in `dataset` under `model`, computed on the device where the model is.
 
         Args:
             model: the model as it is before training, without adapters.
-            dataset: pairs as `read_pairs` or `tokenize_pairs` give them; rows without an anchor are passed over.
+            dataset: pairs as `read_pairs` or `tokenize_pairs` give them, or a list of such rows; rows without an
+                anchor are passed over.
             tokenizer: the model's tokenizer; its chat template is used for conversations.
+            args: the arguments of the training to come. The anchors then go through the model in its numeric type
+                (`bf16`, which `SFTConfig` turns on by itself, or `fp16`), and text is tokenised as it will be. Without
+                them the type is that of the weights, or of an autocast around the call.
             layers: decoder-layer indices to keep; all MoE layers by default.
             score: routing distribution; by default the family's.
             pooling: `sequence`, `completion` or `prompt`. Spans belong to a pair of languages and not to an anchor
@@ -87,30 +100,43 @@ class RoutingPrior:
             batch_size: anchors in one forward pass.
             progress: show a progress bar.
 
-        Raises `ModelError` for a model without the layers, `DataError` when no row has an anchor or rows of one id have
-        different anchors.
+        Raises `ModelError` for a model without the layers, `DataError` when no row has an anchor, rows of one id have
+        different anchors, or rows of text repeat an id within a language.
         """
+        check_base_model(model)
+        check_tokenizer(tokenizer)
+        check_args(args)
+        check_batch_size(batch_size)
         if check_pooling(pooling) == "spans":
             raise DataError(
                 "aligned spans differ between the targets of one anchor: use a live anchor with pooling 'spans'"
             )
-        texts = anchor_texts(dataset, tokenizer, pooling=pooling)
         tap = RoutingTap(model, layers, score=score)
+        texts = anchor_texts(tokenised_rows(dataset, tokenizer, args), pooling=pooling)
         pooled = torch.empty((len(texts), len(tap.layers), tap.layers[0].num_experts))
         title = "Routing prior" if progress else None
-        for row, value in pool_texts(
-            tap, texts, batch_size=batch_size, pad_token_id=pad_token_id(tokenizer), progress=title
-        ):
-            pooled[row] = value[0]
+        with nullcontext() if args is None else mixed_precision(args.mixed_precision, model.device):
+            for row, value in pool_texts(
+                tap, texts, batch_size=batch_size, pad_token_id=pad_token_id(tokenizer), progress=title
+            ):
+                pooled[row] = value[0]
+            fingerprint = model_fingerprint(model) | tokenizer_fingerprint(tokenizer)
         record = {
             "ids": [text.name for text in texts],
             "layers": [layer.index for layer in tap.layers],
             "pooling": pooling,
             "score": score or tap.layers[0].score,
             "texts": [_hash_anchor(text) for text in texts],
-            "fingerprint": model_fingerprint(model) | tokenizer_fingerprint(tokenizer),
+            "fingerprint": fingerprint,
         }
         return cls(record, tensor=pooled)
+
+    def __repr__(self) -> str:
+        where = f", folder={str(self._folder)!r}" if self._folder else ""
+        return (
+            f"RoutingPrior({len(self)} anchors, layers={self.layers}, pooling={self.pooling!r}, score={self.score!r}, "
+            f"compute={self.fingerprint.get('compute')!r}{where})"
+        )
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
@@ -205,7 +231,7 @@ class RoutingPrior:
 
     def check_fresh(
         self,
-        dataset: Dataset,
+        dataset: Dataset | Sequence[Mapping[str, Any]],
         tokenizer: PreTrainedTokenizerBase,
         *,
         model: PreTrainedModel | None = None,
@@ -231,9 +257,9 @@ class RoutingPrior:
         if score is not None:
             stored, current = stored | {"score": self.score}, current | {"score": score}
         found = differences(stored, current)
-        if layers is not None and not set(layers) <= set(self.layers):
-            found.append(f"layers (stored {self.layers}, now {list(layers)})")
-        texts = anchor_texts(dataset, tokenizer, pooling=pooling)
+        if layers is not None and not set(layer_indices(layers)) <= set(self.layers):
+            found.append(f"layers (stored {self.layers}, now {layer_indices(layers)})")
+        texts = anchor_texts(tokenised_rows(dataset, tokenizer), pooling=pooling)
         absent = [text.name for text in texts if text.name not in self._row]
         changed = [
             text.name for text in texts if text.name in self._row and self._texts[text.name] != _hash_anchor(text)
@@ -250,19 +276,19 @@ class RoutingPrior:
             )
 
 
-def anchor_texts(
-    dataset: Dataset, tokenizer: PreTrainedTokenizerBase, *, pooling: str = "sequence"
-) -> list[PooledText]:
-    """The distinct anchors of `dataset`, in the order of their ids. Raises as `RoutingPrior.compute`."""
-    if "input_ids" not in dataset.column_names:
-        dataset = tokenize_pairs(dataset, tokenizer).dataset
+def anchor_texts(dataset: Dataset, *, pooling: str = "sequence") -> list[PooledText]:
+    """The distinct anchors of the tokenised rows of `dataset`, in the order of their ids.
+
+    Raises `DataError` when no row has an anchor, a row has no id, or rows of one id have different anchors.
+    """
     if "anchor_input_ids" not in dataset.column_names or "id" not in dataset.column_names:
         raise DataError("the dataset has no anchors: its rows need `id` and the anchor's side (columns with `anchor_`)")
     columns = ["id", "anchor_input_ids", *(["anchor_labels"] if "anchor_labels" in dataset.column_names else [])]
     found: dict[str, PooledText] = {}
-    for row in dataset.select_columns(columns):
+    for place, row in enumerate(dataset.select_columns(columns)):
         if row["anchor_input_ids"] is None:
             continue
+        _check_id(row["id"], place)
         earlier = found.get(row["id"])
         if earlier is None:
             segments = segment_ids(row, pooling, prefix="anchor_")
@@ -273,7 +299,12 @@ def anchor_texts(
             )
     if not found:
         raise DataError("no row of the dataset has an anchor, so there is nothing to align with")
-    return [found[name] for name in sorted(found)]
+    return [found[name] for name in sorted(found, key=str)]
+
+
+def _check_id(name: Any, place: int) -> None:
+    if isinstance(name, bool) or not isinstance(name, str | int) or not str(name).strip():
+        raise DataError(f"row {place} has the id {name!r}: an id is text, and names the meaning of the row")
 
 
 def _hash_anchor(text: PooledText) -> str:

@@ -1,4 +1,8 @@
-"""Batches for a trainer with terms: TRL's own collation, and each term's entries beside it."""
+"""Batches for a trainer with terms: TRL's own collation, and each term's entries beside it.
+
+Numbers with a fraction travel as the integers that have the same bits. Under DeepSpeed the Trainer casts every
+floating-point tensor of a batch to the type of the weights, and a prior would lose two thirds of its digits.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from innerlingua.errors import DataError
@@ -13,8 +18,15 @@ from innerlingua.training.terms import Term
 
 __all__ = ["TermCollator", "split_batch"]
 
-# Where a term's entries stand in a batch: "term.<name>.<key>".
+# Where a term's entries stand in a batch: "term.<name>.<key>", and "term.<name>.<key>.<type>" for bits of a type.
 _PREFIX = "term."
+_BITS = {
+    torch.float64: torch.int64,
+    torch.float32: torch.int32,
+    torch.float16: torch.int16,
+    torch.bfloat16: torch.int16,
+}
+_TYPES = {str(dtype).removeprefix("torch."): dtype for dtype in _BITS}
 
 
 @dataclass(frozen=True)
@@ -40,7 +52,7 @@ class TermCollator:
                     "tokenize_pairs"
                 )
             for key, value in term.collate(rows, width).items():
-                batch[f"{_PREFIX}{term.name}.{key}"] = value
+                batch |= _packed(f"{_PREFIX}{term.name}.{key}", value)
         return batch
 
 
@@ -50,5 +62,19 @@ def split_batch(batch: Mapping[str, Any], terms: Sequence[Term]) -> tuple[dict[s
     entries = []
     for term in terms:
         prefix = f"{_PREFIX}{term.name}."
-        entries.append({key.removeprefix(prefix): value for key, value in batch.items() if key.startswith(prefix)})
+        entries.append(
+            dict(_unpacked(key.removeprefix(prefix), value) for key, value in batch.items() if key.startswith(prefix))
+        )
     return inputs, entries
+
+
+def _packed(key: str, value: Tensor) -> dict[str, Tensor]:
+    bits = _BITS.get(value.dtype)
+    if bits is None:
+        return {key: value}
+    return {f"{key}.{str(value.dtype).removeprefix('torch.')}": value.view(bits)}
+
+
+def _unpacked(key: str, value: Tensor) -> tuple[str, Tensor]:
+    name, _, kind = key.rpartition(".")
+    return (name, value.view(_TYPES[kind])) if name else (key, value)

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
 __all__ = ["Term"]
 
 
+@runtime_checkable
 class Term(Protocol):
     """One named, weighted part of the training loss: a sum over pairs, which the trainer alone divides and weighs.
 
@@ -26,7 +27,10 @@ class Term(Protocol):
     columns: tuple[str, ...]
 
     def check(self, model: nn.Module) -> None:
-        """Raise before the first step when the term cannot act on `model`."""
+        """Raise before the first step when the term cannot act on `model`.
+
+        Every process is asked that has the weights, inside the automatic casting that the passes will have.
+        """
 
     def collate(self, rows: Sequence[Mapping[str, Any]], width: int) -> dict[str, Tensor]:
         """The term's entries of a batch of tokenised rows that the trainer pads, on the right, to `width` tokens.
@@ -37,7 +41,11 @@ class Term(Protocol):
         """
 
     def capture(self, model: nn.Module, batch: dict[str, Tensor]) -> AbstractContextManager[Any]:
-        """A context around the forward pass of the fine-tuning loss; what it gives is handed to `loss`."""
+        """A context around the forward pass of the fine-tuning loss; what it gives is handed to `loss`.
+
+        It is entered inside the automatic casting of the training. A forward pass of its own must be made by every
+        process alike, also where the batch has no pair: the parameters may be sharded.
+        """
 
     def loss(self, captured: Any, batch: Mapping[str, Tensor]) -> tuple[Tensor, int]:
         """The sum over the pairs of this batch, a scalar with gradient, and how many pairs there are."""

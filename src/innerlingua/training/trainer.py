@@ -11,26 +11,27 @@ they change nothing at all. With or without terms, a resume that would lose weig
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from copy import copy
 from typing import Any
 
 import torch
-from datasets import Dataset
+from accelerate.utils import gather_object
 from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from trl import SFTConfig, SFTTrainer
 
-from innerlingua.data import read_pairs, tokenize_pairs
-from innerlingua.errors import DataError, ModelError, RecipeError
+from innerlingua.anatomy import mixed_precision
+from innerlingua.errors import InnerlinguaError, ModelError, RecipeError
 from innerlingua.training.collate import TermCollator, split_batch
+from innerlingua.training.refusals import checked_terms, refuse_conflicts, refuse_parallelism
 from innerlingua.training.resume import ResumeGuard
+from innerlingua.training.rows import prepare_rows
 from innerlingua.training.terms import Term
 
 __all__ = ["Trainer"]
-
-_ROWS_AT_ONCE = 64
 
 
 class Trainer(SFTTrainer):  # type: ignore[misc]  # TRL is not typed
@@ -42,18 +43,24 @@ class Trainer(SFTTrainer):  # type: ignore[misc]  # TRL is not typed
 
     With terms, `train_dataset` holds pairs as `read_pairs` or `tokenize_pairs` give them. Each term is logged under its
     name (the plain mean over pairs) and as `<name>_weighted` (what it adds to the loss). Text is never cut: a row or an
-    anchor that is longer than `args.max_length` is a `DataError`. Raises `RecipeError` for arguments that would make a
-    term silently wrong, and whatever the terms' own checks raise.
+    anchor that is longer than `args.max_length` is a `DataError`. Rows without an anchor are trained as plain rows, and
+    one warning says how many there are; when no row has one, that is a `DataError`. Raises `RecipeError` for arguments
+    that would make a term silently wrong, and whatever the terms' own checks raise.
     """
 
     data_collator: Any
 
-    def __init__(self, model: Any, args: SFTConfig | None = None, *, terms: Sequence[Term] = (), **kwargs: Any) -> None:
-        self.terms = tuple(terms)
+    def __init__(
+        self, model: Any, args: SFTConfig | None = None, *, terms: Sequence[Term] | None = (), **kwargs: Any
+    ) -> None:
+        self.terms = checked_terms(terms)
+        note = None
         if self.terms:
             args = SFTConfig() if args is None else copy(args)  # changed below; the caller's own may serve another run
-            _refuse_conflicts(args, self.terms, kwargs)
-            kwargs = _prepared(args, self.terms, kwargs)
+            refuse_conflicts(args, self.terms, kwargs)
+            rows = prepare_rows(args, self.terms, kwargs)
+            kwargs = kwargs | {"train_dataset": rows.train_dataset, "eval_dataset": rows.eval_dataset}
+            note = rows.note()
             # Decided above, on both sides of the pair; TRL would cut the target alone, and without a word.
             args.max_length = None
             args.remove_unused_columns = False
@@ -69,12 +76,40 @@ class Trainer(SFTTrainer):  # type: ignore[misc]  # TRL is not typed
                 "reentrant gradient checkpointing drops the gradient of the routing without a word: set "
                 "gradient_checkpointing_kwargs: {use_reentrant: false}, or gradient_checkpointing: false"
             )
+        # A launcher or the model may bring what the arguments do not say.
+        refuse_parallelism(
+            self.terms, tensor=self.get_tp_size(), context=self.get_cp_size(), sequence=self.get_sp_size()
+        )
         self.data_collator = TermCollator(self.data_collator, self.terms)
         self._pairs_of_step = torch.zeros(len(self.terms), dtype=torch.long)
         self._sums = _RunningSums([term.name for term in self.terms])
         self.add_callback(_StartEvaluation(self._sums))
-        for term in self.terms:
-            term.check(self.model)
+        self._check_terms()
+        if note is not None and self.accelerator.is_main_process:
+            warnings.warn(note, stacklevel=2)
+
+    def _check_terms(self) -> None:
+        """Let each term look at the model. What one process refuses is raised in all, or the others would wait."""
+        refused: list[InnerlinguaError | None] = [None]
+        try:
+            # FSDP may load the weights in the first process of a machine alone, which then looks for the others.
+            elsewhere = any(parameter.is_meta for parameter in self.model.parameters())
+            if not elsewhere or self.accelerator.num_processes == 1:
+                with self._casting():
+                    for term in self.terms:
+                        term.check(self.model)
+        except InnerlinguaError as error:
+            refused = [error]
+        if self.accelerator.num_processes > 1:
+            own, refused = refused[0], gather_object(refused)
+            refused = [own, *refused]
+        for refusal in refused:
+            if refusal is not None:
+                raise refusal
+
+    def _casting(self) -> torch.autocast:
+        """The automatic casting of the training's passes. accelerate puts it around the whole model's forward alone."""
+        return mixed_precision(self.args.mixed_precision, self.accelerator.device)
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
@@ -86,8 +121,7 @@ class Trainer(SFTTrainer):  # type: ignore[misc]  # TRL is not typed
             for batch in batches:
                 _, entries = split_batch(batch, self.terms)
                 counts += torch.tensor([entry["pair_index"].numel() for entry in entries])
-            # Ranks of one tensor-parallel group hold the same batch.
-            self._pairs_of_step = self._summed(counts.to(device)).cpu() // self.get_tp_size()
+            self._pairs_of_step = self._summed(counts.to(device)).cpu()
         return batches, num_items
 
     def compute_loss(
@@ -102,10 +136,11 @@ class Trainer(SFTTrainer):  # type: ignore[misc]  # TRL is not typed
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         inputs, entries = split_batch(inputs, self.terms)
         with ExitStack() as captures:
-            captured = [
-                captures.enter_context(term.capture(model, entry))
-                for term, entry in zip(self.terms, entries, strict=True)
-            ]
+            with self._casting():
+                captured = [
+                    captures.enter_context(term.capture(model, entry))
+                    for term, entry in zip(self.terms, entries, strict=True)
+                ]
             result = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         loss: Tensor = result[0] if return_outputs else result
         parts = [term.loss(got, entry) for term, got, entry in zip(self.terms, captured, entries, strict=True)]
@@ -130,7 +165,7 @@ class Trainer(SFTTrainer):  # type: ignore[misc]  # TRL is not typed
         Data parallelism averages gradients over ranks, and the Trainer divides a loss by the accumulation steps unless
         it is already normalised by the items of the whole step.
         """
-        ranks = self.accelerator.num_processes // self.get_tp_size()
+        ranks = self.accelerator.num_processes
         normalised = self.model_accepts_loss_kwargs and num_items_in_batch is not None
         return float(ranks if normalised else ranks * self.current_gradient_accumulation_steps)
 
@@ -202,107 +237,3 @@ class _StartEvaluation(TrainerCallback):
     ) -> None:
         """Called by the Trainer after each prediction, which runs in evaluation mode, too."""
         self._sums.clear("eval")
-
-
-def _refuse_conflicts(args: SFTConfig, terms: Sequence[Term], kwargs: dict[str, Any]) -> None:
-    names = ", ".join(term.name for term in terms)
-    if len({term.name for term in terms}) < len(terms):
-        raise RecipeError(f"two terms have the same name ({names}): each is logged and collated under its own")
-    conflicts = {
-        "n_gpu > 1": args.n_gpu > 1,
-        "packing": args.packing,
-        "eval_packing": bool(args.eval_packing),
-        "padding_free": args.padding_free,
-        "label_smoothing_factor": args.label_smoothing_factor > 0,
-        "compute_loss_func": kwargs.get("compute_loss_func") is not None,
-        "formatting_func": kwargs.get("formatting_func") is not None,
-        "chat_template_path": args.chat_template_path is not None,
-        "eos_token": args.eos_token is not None,
-        "dispatch_batches": bool(args.accelerator_config.dispatch_batches),
-    }
-    reasons = {
-        "n_gpu > 1": "one process would drive several GPUs; use accelerate launch, or CUDA_VISIBLE_DEVICES for one",
-        "packing": "TRL's packing loses the ids of the rows",
-        "eval_packing": "TRL's packing loses the ids of the rows",
-        "padding_free": "TRL's padding-free batches lose the limits of the rows",
-        "label_smoothing_factor": "it takes the loss from another forward pass than the one that is captured",
-        "compute_loss_func": "it takes the loss from another forward pass than the one that is captured",
-        "formatting_func": "it rewrites the target and leaves the anchor as it is",
-        "chat_template_path": "it changes the tokenizer after the prior was made; set tokenizer.chat_template before",
-        "eos_token": "it changes the tokenizer after the prior was made; set tokenizer.eos_token before",
-        "dispatch_batches": "it cuts a batch into ranks without cutting its pairs",
-    }
-    for option, given in conflicts.items():
-        if given:
-            raise RecipeError(f"{option} cannot be combined with the term {names}: {reasons[option]}")
-    if kwargs.get("data_collator") is not None:
-        raise RecipeError(f"the term {names} needs the trainer's own collator: leave data_collator out")
-
-
-def _prepared(args: SFTConfig, terms: Sequence[Term], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """The keyword arguments for TRL with both data sets tokenised, pairs and all."""
-    prepared = dict(kwargs)
-    prepared["train_dataset"] = _tokenised(kwargs.get("train_dataset"), args, terms, kwargs, "train_dataset")
-    evaluation = kwargs.get("eval_dataset")
-    if isinstance(evaluation, dict):
-        prepared["eval_dataset"] = {
-            name: _tokenised(dataset, args, terms, kwargs, f"eval_dataset[{name!r}]")
-            for name, dataset in evaluation.items()
-        }
-    elif evaluation is not None:
-        prepared["eval_dataset"] = _tokenised(evaluation, args, terms, kwargs, "eval_dataset")
-    return prepared
-
-
-def _tokenised(dataset: Any, args: SFTConfig, terms: Sequence[Term], kwargs: dict[str, Any], name: str) -> Dataset:
-    if not isinstance(dataset, Dataset):
-        raise DataError(f"{name} must be a datasets.Dataset when terms are given, not {type(dataset).__name__}")
-    if "input_ids" not in dataset.column_names:
-        tokenizer = kwargs.get("processing_class")
-        if tokenizer is None:
-            raise DataError(
-                f"{name} holds text: give the tokenizer as `processing_class`, or tokenise it with tokenize_pairs"
-            )
-        # Ids and anchors are checked; which languages there are is the caller's business.
-        known = (
-            {str(code): str(code) for code in set(dataset["language"])} if "language" in dataset.column_names else {}
-        )
-        rows = read_pairs(dataset, languages=known, missing_anchor="keep", same_as_anchor="keep").dataset
-        dataset = tokenize_pairs(
-            rows,
-            tokenizer,
-            max_length=args.max_length,
-            completion_only_loss=args.completion_only_loss,
-            assistant_only_loss=args.assistant_only_loss,
-        ).dataset
-    elif args.max_length is not None:
-        _refuse_overlong(dataset, args.max_length, name)
-    for term in terms:
-        missing = [column for column in term.columns if column not in dataset.column_names]
-        if missing:
-            raise DataError(
-                f"{name} lacks the columns {missing} that the term {term.name} reads: give pairs with anchors"
-            )
-        if _count_pairs(dataset, term) == 0:
-            raise DataError(f"no row of {name} has an anchor, so the term {term.name} could never act")
-    return dataset
-
-
-def _count_pairs(dataset: Dataset, term: Term) -> int:
-    """The pairs of all rows. Collating each once also finds a row that the term would refuse in the middle of a run."""
-    pairs = 0
-    for columns in dataset.iter(batch_size=_ROWS_AT_ONCE):
-        rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-        pairs += term.collate(rows, max(len(row["input_ids"]) for row in rows))["pair_index"].numel()
-    return pairs
-
-
-def _refuse_overlong(dataset: Dataset, max_length: int, name: str) -> None:
-    columns = [column for column in ("input_ids", "anchor_input_ids") if column in dataset.column_names]
-    for position, row in enumerate(dataset.select_columns(columns)):
-        longest = max(len(row[column] or []) for column in columns)
-        if longest > max_length:
-            raise DataError(
-                f"row {position} of {name} has {longest} tokens, more than max_length {max_length}: raise max_length "
-                "(None for no limit), or leave such rows out with tokenize_pairs(..., overlong='drop')"
-            )

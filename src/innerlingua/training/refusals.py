@@ -1,0 +1,98 @@
+"""What cannot be combined with a term, refused by name before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from numbers import Real
+from typing import Any
+
+from accelerate import ParallelismConfig
+from trl import SFTConfig
+
+from innerlingua.errors import RecipeError
+from innerlingua.training.terms import Term
+
+__all__ = ["checked_terms", "refuse_conflicts", "refuse_parallelism"]
+
+
+def checked_terms(terms: Any) -> tuple[Term, ...]:
+    """`terms` as a tuple; None is no term. Raises `RecipeError` unless each is a term with a usable name and weight."""
+    if terms is None:
+        return ()
+    if isinstance(terms, Term):
+        raise RecipeError(f"terms is a list: terms=[{type(terms).__name__}(...)], also for one term")
+    if not isinstance(terms, Sequence) or isinstance(terms, str):
+        raise RecipeError(f"terms is a list of terms, such as [RoutingAlignment(...)], not {terms!r}")
+    for term in terms:
+        if not isinstance(term, Term):
+            raise RecipeError(f"{term!r} is no term: a term is an object such as RoutingAlignment(anchor=prior)")
+        # Names are keys of the batch and of the log.
+        if not isinstance(term.name, str) or not term.name.isidentifier():
+            raise RecipeError(f"a term's name is one word of letters, digits and underscores, not {term.name!r}")
+        weight: Any = term.weight
+        if isinstance(weight, bool) or not isinstance(weight, Real) or not 0 <= float(weight) < float("inf"):
+            raise RecipeError(f"the weight of the term {term.name} must be zero or a positive number, not {weight!r}")
+    names = [term.name for term in terms]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise RecipeError(
+            f"two terms have the same name ({', '.join(repeated)}): each is logged and collated under its own. Give "
+            "one of them another: term.name = ..."
+        )
+    return tuple(terms)
+
+
+def refuse_conflicts(args: SFTConfig, terms: Sequence[Term], kwargs: Mapping[str, Any]) -> None:
+    """Raise `RecipeError` for an argument that would make a term silently wrong."""
+    names = _names(terms)
+    conflicts = {
+        "n_gpu > 1": args.n_gpu > 1,
+        "packing": args.packing,
+        "eval_packing": bool(args.eval_packing),
+        "padding_free": args.padding_free,
+        "label_smoothing_factor": args.label_smoothing_factor > 0,
+        "compute_loss_func": kwargs.get("compute_loss_func") is not None,
+        "formatting_func": kwargs.get("formatting_func") is not None,
+        "chat_template_path": args.chat_template_path is not None,
+        "eos_token": args.eos_token is not None,
+        "dispatch_batches": bool(args.accelerator_config.dispatch_batches),
+    }
+    reasons = {
+        "n_gpu > 1": "one process would drive several GPUs; use accelerate launch, or CUDA_VISIBLE_DEVICES for one",
+        "packing": "TRL's packing loses the ids of the rows",
+        "eval_packing": "TRL's packing loses the ids of the rows",
+        "padding_free": "TRL's padding-free batches lose the limits of the rows",
+        "label_smoothing_factor": "it takes the loss from another forward pass than the one that is captured",
+        "compute_loss_func": "it takes the loss from another forward pass than the one that is captured",
+        "formatting_func": "it rewrites the target and leaves the anchor as it is",
+        "chat_template_path": "it changes the tokenizer after the prior was made; set tokenizer.chat_template before",
+        "eos_token": "it changes the tokenizer after the prior was made; set tokenizer.eos_token before",
+        "dispatch_batches": "it cuts a batch into ranks without cutting its pairs",
+    }
+    for option, given in conflicts.items():
+        if given:
+            raise RecipeError(f"{option} cannot be combined with the term {names}: {reasons[option]}")
+    if kwargs.get("data_collator") is not None:
+        raise RecipeError(f"the term {names} needs the trainer's own collator: leave data_collator out")
+    config = args.parallelism_config
+    if isinstance(config, ParallelismConfig):
+        refuse_parallelism(terms, tensor=config.tp_size, context=config.cp_size, sequence=config.sp_size)
+
+
+def refuse_parallelism(terms: Sequence[Term], *, tensor: int, context: int, sequence: int) -> None:
+    """Raise `RecipeError` when a text, or a layer, is spread over several processes; the sizes are those of groups."""
+    reasons = {
+        "context": "each process sees a piece of a text, and the mean over a text would be one over a piece",
+        "sequence": "each process sees a piece of a text, and the mean over a text would be one over a piece",
+        "tensor": "each process holds a piece of a layer, and what its router gives has not been checked there",
+    }
+    for kind, size in (("context", context), ("sequence", sequence), ("tensor", tensor)):
+        if size > 1:
+            raise RecipeError(
+                f"{kind} parallelism (size {size}) cannot be combined with the term {_names(terms)}: {reasons[kind]}. "
+                "Spread the rows instead: DDP, FSDP (fsdp_version: 2) or DeepSpeed ZeRO-2"
+            )
+
+
+def _names(terms: Sequence[Term]) -> str:
+    return ", ".join(term.name for term in terms)
