@@ -17,7 +17,6 @@ import torch
 from accelerate import PartialState
 from datasets import Dataset
 from transformers import PreTrainedModel, enable_full_determinism, set_seed
-from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from innerlingua.anatomy import check_trainable, find_moe_layers, select_layers, set_trainable
 from innerlingua.errors import RecipeError
@@ -26,6 +25,7 @@ from innerlingua.recipe.group import on_main
 from innerlingua.recipe.loading import to_yaml
 from innerlingua.recipe.model import adapter_config, aligned_layers, load_model, load_tokenizer, trained_parts
 from innerlingua.recipe.prior import Ingredients, check_recorded, prior_digest, replacing, stored_prior
+from innerlingua.recipe.rehearsal import rehearse
 from innerlingua.recipe.rows import read_rows
 from innerlingua.recipe.schema import AlignmentSection, Recipe
 from innerlingua.recipe.trainer import resolve_trainer, sft_config
@@ -168,16 +168,12 @@ def run_prior(recipe: Recipe, *, overwrite: bool = False, say: Say = print) -> P
 
 
 def _start(recipe: Recipe, say: Say) -> tuple[Recipe, SFTConfig, PartialState]:
-    recipe = resolve_trainer(_resolved(recipe, say))
+    given = _resolved(recipe, say)
+    recipe = resolve_trainer(given)
+    rehearse(given)
     if recipe.trainer.get("use_cpu"):
         say(f"no CUDA device is used: use_cpu: true, bf16: {str(recipe.trainer['bf16']).lower()}")
     args = sft_config(recipe)
-    if is_deepspeed_zero3_enabled():  # type: ignore[no-untyped-call]
-        raise RecipeError(
-            "DeepSpeed ZeRO-3 leaves no process a whole weight, and the prior, the adapters' places and the checks "
-            "before training are read from whole weights. Launch with DeepSpeed ZeRO-2 or FSDP (fsdp_version: 2), or "
-            "train adapters (section peft), which need less memory"
-        )
     # The trainer seeds itself, but only after adapters were drawn.
     if args.full_determinism:
         enable_full_determinism(args.seed)

@@ -17,8 +17,9 @@ from ruamel.yaml import YAML
 from ruamel.yaml.representer import SafeRepresenter
 
 from innerlingua.errors import RecipeError, nearest
+from innerlingua.recipe.origin import Origin
 from innerlingua.recipe.overrides import Override, apply_overrides, parse_overrides
-from innerlingua.recipe.reading import Document, read_document
+from innerlingua.recipe.reading import read_document
 from innerlingua.recipe.schema import Recipe
 
 __all__ = ["load_recipe", "to_yaml"]
@@ -58,13 +59,15 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = (), *, options: Seq
     parsed = parse_overrides(overrides, sections=tuple(Recipe.model_fields), options=options)
     while True:
         try:
-            return Recipe.model_validate(apply_overrides(values, parsed))
+            recipe = Recipe.model_validate(apply_overrides(values, parsed))
         except ValidationError as error:
             as_text = _texts_for_strings(parsed, error)
             if as_text == parsed:
-                problems = "\n".join(_messages(document, parsed, error))
+                problems = "\n".join(_messages(Origin(document, tuple(parsed)), error))
                 raise RecipeError(problems) from error
             parsed = as_text
+        else:
+            return recipe.from_origin(Origin(document, tuple(parsed)))
 
 
 def to_yaml(values: Mapping[str, Any]) -> str:
@@ -100,7 +103,7 @@ def _texts_for_strings(overrides: list[Override], error: ValidationError) -> lis
     ]
 
 
-def _messages(document: Document, overrides: Sequence[Override], error: ValidationError) -> list[str]:
+def _messages(origin: Origin, error: ValidationError) -> list[str]:
     messages: dict[str, None] = {}
     for item in error.errors(include_url=False):
         kind, value = item["type"], item["input"]
@@ -108,8 +111,8 @@ def _messages(document: Document, overrides: Sequence[Override], error: Validati
         if kind == "recipe" and (named := re.match(r"[a-z_]+(\.[a-z_]+)+", item["msg"])):
             path = tuple(named[0].split("."))  # a contradiction between sections opens with the key to blame
         dotted = ".".join(path)
-        override = next((o for o in reversed(overrides) if path[: len(o.path)] == o.path and path), None)
-        where = f"command line, {override.written}" if override else _where(document, path)
+        override = origin.override(path)
+        where = origin.where(path)
         if override and override.text is None and override.path == path and kind.endswith("_type"):
             text = f"{override.written} needs a value."
         elif kind == "extra_forbidden":
@@ -152,13 +155,6 @@ def _known_keys(path: tuple[str, ...]) -> list[str]:
     for key in path:
         model = _section(model, key) if model is not None else None
     return list(model.model_fields) if model is not None else []
-
-
-def _where(document: Document, path: tuple[str, ...]) -> str:
-    for depth in range(len(path), 0, -1):
-        if path[:depth] in document.lines:
-            return f"{document.name}, line {document.lines[path[:depth]]}"
-    return document.name
 
 
 def _show(value: Any) -> str:

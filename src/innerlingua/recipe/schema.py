@@ -14,10 +14,11 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, PrivateAttr, model_validator
 from pydantic_core import PydanticCustomError
 
 from innerlingua.errors import nearest
+from innerlingua.recipe.origin import Origin
 
 __all__ = [
     "PARTS",
@@ -65,6 +66,11 @@ TRAINER_REFUSED: Mapping[str, str] = {
     "chat_template_path": "rows are tokenised before the trainer starts: save it with the tokenizer of model.path",
     "eos_token": "rows are tokenised before the trainer starts: set it in the tokenizer of model.path",
     "pad_token": "set it in the tokenizer of model.path",
+    "parallelism_config": "the launcher says it (`accelerate config`)",
+    "local_rank": "the launcher says it",
+    "do_train": "this command trains; leave it out",
+    "do_eval": "data.eval names the rows to evaluate on, and trainer.eval_strategy says when",
+    "do_predict": "this command does not predict; leave it out",
 }
 """Fields of `trl.SFTConfig` that another section owns, or that would come too late, with the remedy."""
 
@@ -257,6 +263,17 @@ class Recipe(_Section):
     peft: PeftSection | None = None
     trainer: dict[str, Any]
     """Fields of `trl.SFTConfig`, as the file says them, without our defaults."""
+
+    _origin: Origin = PrivateAttr(default_factory=Origin)
+
+    def from_origin(self, origin: Origin) -> Self:
+        """This recipe, which now knows where it was read."""
+        self._origin = origin
+        return self
+
+    def where(self, key: str) -> str:
+        """The file and line, or the option, that says `key` (dotted), for the opening of a message."""
+        return self._origin.where(tuple(key.split(".")))
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
