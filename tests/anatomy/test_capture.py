@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
@@ -227,19 +229,68 @@ class TestCalls:
         assert torch.equal(routing.pooled, pooled_of(model, batch))
         assert torch.equal(direct, routing.pooled)
 
-    def test_the_last_of_several_passes_counts(self, model: PreTrainedModel) -> None:
-        first, last = batch_of(LENGTHS), batch_of([4, 6], seed=9)
+    def test_of_several_passes_each_can_be_read_before_the_next(self, model: PreTrainedModel) -> None:
+        batches = [batch_of(LENGTHS), batch_of([4, 6], seed=9)]
+        alone = [pooled_of(model, batch) for batch in batches]
+        with warnings.catch_warnings(), torch.no_grad(), capture_routing(model) as routing:
+            warnings.simplefilter("error")
+            for number, batch in enumerate(batches):
+                model(**batch)
+                assert routing.passes == number + 1
+                assert torch.equal(routing.pooled, alone[number])
+
+    def test_a_pass_that_is_replaced_unread_is_told(self, model: PreTrainedModel) -> None:
+        batches = [batch_of(LENGTHS), batch_of(LENGTHS), batch_of([4, 6], seed=9)]
+
+        def run() -> Tensor:
+            with torch.no_grad(), capture_routing(model) as routing:
+                for batch in batches:
+                    model(**batch)
+            return routing.pooled
+
+        with pytest.warns(UserWarning, match="3 forward passes ran inside one capture_routing, and 2 were replaced"):
+            pooled = run()
+        assert torch.equal(pooled, pooled_of(model, batches[-1]))
+
+    def test_generation_makes_a_pass_per_token_and_says_so(self, model: PreTrainedModel) -> None:
+        batch = batch_of([5, 5])
+        with pytest.warns(UserWarning, match="capture one pass over the whole text"), capture_routing(model) as routing:
+            whole = model.generate(**batch, max_new_tokens=3, min_new_tokens=3, do_sample=False)
+        assert routing.passes == 3
+        with torch.no_grad(), capture_routing(model, per_token=True) as tokens:
+            model(input_ids=whole)
+        assert tokens.passes == 1
+        # The last pass read the second of the three new tokens, to choose the third.
+        assert torch.allclose(routing.pooled, tokens.per_token[:, 6], atol=1e-5)
+
+    def test_a_pass_that_raises_replaces_nothing(self, model: PreTrainedModel) -> None:
+        """Half of it has run when it fails: no mixture of two passes may be left."""
+        first = batch_of(LENGTHS)
         with torch.no_grad(), capture_routing(model) as routing:
             model(**first)
-            model(**last)
-        assert torch.equal(routing.pooled, pooled_of(model, last))
+            handle = model.model.layers[2].register_forward_pre_hook(lambda *_: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                model(**batch_of([4, 6], seed=9))
+            handle.remove()
+        assert routing.passes == 1
+        assert torch.equal(routing.pooled, pooled_of(model, first))
+
+    def test_it_says_what_it_holds(self, model: PreTrainedModel) -> None:
+        with torch.no_grad(), capture_routing(model, layers=[1, 3]) as routing:
+            assert repr(routing) == "RoutingCapture(layers=[1, 3], no complete forward pass yet)"
+            model(**batch_of(LENGTHS))
+            assert repr(routing) == "RoutingCapture(layers=[1, 3], segments=4, experts=8, passes=1)"
+            _ = routing.pooled
+            model(**batch_of([4, 6]))
+        assert repr(routing) == "RoutingCapture(layers=[1, 3], segments=2, experts=8, passes=2, the last is held)"
 
     def test_nested_captures_are_independent(self, model: PreTrainedModel) -> None:
         outer_batch, inner_batch = batch_of(LENGTHS), batch_of([4, 6], seed=9)
+        alone = pooled_of(model, inner_batch)
         with torch.no_grad(), capture_routing(model) as outer:
             with capture_routing(model, layers=[2]) as inner:
                 model(**inner_batch)
-            assert torch.equal(outer.pooled, pooled_of(model, inner_batch))
+            assert torch.equal(outer.pooled, alone)
             model(**outer_batch)
         assert torch.equal(inner.pooled, pooled_of(model, inner_batch)[:, [2]])
         assert torch.equal(outer.pooled, pooled_of(model, outer_batch))

@@ -118,6 +118,22 @@ def test_a_router_without_indices() -> None:
         check_routing(RoutingTap(model))
 
 
+class TestAbsentWeights:
+    def test_on_the_meta_device(self) -> None:
+        """As in every process but the first of a machine, under FSDP's memory-saving way of loading."""
+        model = tiny_model().to("meta")
+        with pytest.raises(ModelError, match=r"embed_tokens.weight is on the meta device, .*cpu_ram_efficient_loading"):
+            check_routing(RoutingTap(model), gradient=True)
+
+    def test_partitioned_by_deepspeed(self) -> None:
+        model = tiny_model()
+        weight = model.model.layers[1].mlp.gate.weight
+        weight.data = torch.empty(0)
+        weight.ds_id = 7  # DeepSpeed's mark: it cannot run here
+        with pytest.raises(ModelError, match=r"partitioned by DeepSpeed ZeRO-3 \(layers.1.mlp.gate.weight is empty"):
+            check_routing(RoutingTap(model))
+
+
 class TestGradient:
     def test_a_frozen_model(self) -> None:
         model = tiny_model().requires_grad_(False)

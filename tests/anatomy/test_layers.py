@@ -1,18 +1,24 @@
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedModel
 
 from innerlingua.anatomy import (
     RoutingTap,
     capture_routing,
     check_routing,
     find_moe_layers,
+    layer_indices,
     lora_targets,
     select_layers,
 )
+from innerlingua.anatomy.families import FAMILIES as FAMILY_ROWS
+from innerlingua.anatomy.families import Family
 from innerlingua.errors import ModelError
 from tiny import EXPERTS, FAMILIES, LAYERS, batch_of, tiny_model
 
@@ -121,6 +127,26 @@ def test_a_model_without_experts_is_refused_by_name(dense: PreTrainedModel) -> N
         find_moe_layers(dense)
 
 
+def test_an_encoder_decoder_is_refused_with_the_true_reason() -> None:
+    sizes = {"vocab_size": 64, "d_model": 16, "d_kv": 4, "d_ff": 16, "num_heads": 4, "num_experts": 4}
+    layers = {"num_layers": 2, "num_decoder_layers": 2, "num_sparse_encoder_layers": 1, "num_sparse_decoder_layers": 1}
+    model = AutoModelForSeq2SeqLM.from_config(AutoConfig.for_model("switch_transformers", **sizes, **layers))
+    with pytest.raises(ModelError, match=r"SwitchTransformersForConditionalGeneration is an encoder-decoder: its enc"):
+        find_moe_layers(model)
+
+
+def test_a_score_function_that_is_not_known_names_those_that_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(FAMILY_ROWS, "qwen3_moe", Family(score_by=("hidden_act", {"softmax": "softmax"})))
+    with pytest.raises(ModelError, match=r"scores by hidden_act: 'silu', and this version .* softmax alone: .* row"):
+        find_moe_layers(tiny_model())
+
+
+def test_a_layer_says_what_it_is() -> None:
+    assert repr(find_moe_layers(tiny_model())[2]) == (
+        "MoELayer(index=2, name='model.layers.2.mlp.gate', num_experts=8, top_k=2, score='softmax')"
+    )
+
+
 def test_a_module_that_is_no_transformers_model_is_refused() -> None:
     with pytest.raises(ModelError, match="Linear has no MoE layer"):
         find_moe_layers(torch.nn.Linear(2, 2))
@@ -138,6 +164,30 @@ class TestSelection:
         layers = find_moe_layers(tiny_model("deepseek_v3"))
         with pytest.raises(ModelError, match=r"no MoE layer at decoder layer 0, 4-5: .* are 1-3 "):
             select_layers(layers, [0, 1, 4, 5])
+
+    @pytest.mark.parametrize(
+        "given", [range(1, 3), [2, 1, 2], (1, 2), {1, 2}, np.arange(1, 3), torch.tensor([2, 1]), iter([1, 2])]
+    )
+    def test_any_integers_will_do(self, given: Any) -> None:
+        assert layer_indices(given) == [1, 2]
+        assert all(type(layer) is int for layer in layer_indices([np.int64(1)]))
+
+    @pytest.mark.parametrize(
+        ("given", "why"),
+        [
+            ("7-34", r"not '7-34'; '7-34' is how a recipe writes range\(7, 35\)"),
+            (7, "not 7"),
+            ([True, 2], r"not \[True, 2\]: True is a truth value"),
+            ([1.0], "1.0 is no integer"),
+            (["1"], "'1' is no integer"),
+            ([None], "None is no integer"),
+        ],
+    )
+    def test_what_is_no_list_of_layers(self, given: Any, why: str) -> None:
+        with pytest.raises(ModelError, match=rf"layers are a list of decoder-layer indices, .*{why}"):
+            layer_indices(given)
+        with pytest.raises(ModelError, match="layers are a list"), capture_routing(tiny_model(), layers=given):
+            pass
 
     def test_nothing_is_no_selection(self) -> None:
         with pytest.raises(ModelError, match="no layer was asked for"):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from datasets import Dataset
@@ -376,14 +380,44 @@ class TestGradient:
 
 
 class TestRefusals:
-    @pytest.mark.parametrize("weight", [-1.0, float("inf"), float("nan")])
-    def test_weights(self, weight: float) -> None:
-        with pytest.raises(RecipeError, match="weight of the alignment term"):
+    @pytest.mark.parametrize("weight", [-1.0, float("inf"), float("nan"), "1.5", None, True, [1.5], 1j])
+    def test_weights(self, weight: Any) -> None:
+        with pytest.raises(RecipeError, match=r"weight of the alignment term must be zero or a positive number, not "):
             RoutingAlignment(anchor="live", layers=[1], weight=weight)
 
-    def test_an_anchor_that_is_neither(self) -> None:
-        with pytest.raises(RecipeError, match="a RoutingPrior or 'live', not 'alive'"):
-            RoutingAlignment(anchor="alive", layers=[1])
+    @pytest.mark.parametrize("weight", [2, np.float32(2.0), Fraction(2)])
+    def test_any_real_number_is_a_weight(self, weight: Any) -> None:
+        assert RoutingAlignment(anchor="live", layers=[1], weight=weight).weight == 2.0
+
+    @pytest.mark.parametrize("anchor", ["alive", None, 3, {"ids": []}])
+    def test_an_anchor_that_is_neither(self, anchor: Any) -> None:
+        with pytest.raises(RecipeError, match=rf"a RoutingPrior or 'live', not {re.escape(repr(anchor))}"):
+            RoutingAlignment(anchor=anchor, layers=[1])
+
+    def test_the_folder_of_a_prior(self, tmp_path: Path) -> None:
+        for folder in (tmp_path, str(tmp_path)):
+            with pytest.raises(RecipeError, match=r"RoutingPrior.open reads a stored one"):
+                RoutingAlignment(anchor=folder, layers=[1])  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize("option", ["anchor_gradient", "verify_weights"])
+    def test_words_for_truth_values(self, option: str) -> None:
+        with pytest.raises(RecipeError, match=f"{option} must be True or False, not 'false'"):
+            RoutingAlignment(anchor="live", layers=[1], **{option: "false"})  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize("layers", ["1-2", [True, 2], [1.5], 2])
+    def test_layers_that_are_no_list_of_integers(self, layers: Any, prior: RoutingPrior) -> None:
+        for anchor in (prior, "live"):
+            with pytest.raises(ModelError, match="layers are a list of decoder-layer indices"):
+                RoutingAlignment(anchor=anchor, layers=layers)
+
+    def test_a_prior_of_another_numeric_type(self, size: int, prior: RoutingPrior) -> None:
+        model, term = tiny_model(vocab_size=size), RoutingAlignment(anchor=prior)
+        term.check(model)
+        with (
+            torch.autocast("cpu", torch.bfloat16),
+            pytest.raises(PriorError, match=r"computed in float32, and the passes .* in bfloat16 .*\(..., args=args\)"),
+        ):
+            term.check(model)
 
     def test_a_live_anchor_without_layers(self) -> None:
         with pytest.raises(RecipeError, match="a live anchor needs `layers`"):
@@ -436,6 +470,12 @@ class TestRefusals:
             total, pairs, _, _ = run(term, model, rows)
         assert pairs == 8
         assert not total.requires_grad
+
+
+def test_it_says_what_it_is(prior: RoutingPrior) -> None:
+    live = RoutingAlignment(anchor="live", weight=0.5, layers=[2, 1], pooling="spans")
+    assert repr(live) == "RoutingAlignment(weight=0.5, layers=[1, 2], pooling='spans', anchor='live')"
+    assert repr(RoutingAlignment(anchor=prior)).endswith(f"anchor={prior!r})")
 
 
 def test_the_columns_are_those_that_collation_reads(prior: RoutingPrior, rows: Rows) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from scipy.spatial.distance import jensenshannon
 from torch import Tensor
 
 from innerlingua.routing import js_divergence
+from innerlingua.routing.divergence import js_unchecked
 
 
 def distributions(*shape: int, seed: int = 0, zeros: bool = False) -> Tensor:
@@ -108,3 +111,84 @@ def test_other_dimensions_broadcast() -> None:
     for row in range(5):
         for column in range(3):
             assert float(actual[row, column]) == pytest.approx(float(js_divergence(p[row, 0], q[column])), abs=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("p", "q", "expected"),
+    [((3, 2, 8), (3, 1, 8), (3, 2)), ((8,), (4, 8), (4,)), ((5, 1, 8), (1, 3, 8), (5, 3)), ((0, 8), (8,), (0,))],
+)
+def test_shapes_broadcast_as_everywhere_in_torch(
+    p: tuple[int, ...], q: tuple[int, ...], expected: tuple[int, ...]
+) -> None:
+    left, right = distributions(*p), distributions(*q, seed=1)
+    actual = js_divergence(left, right)
+    assert actual.shape == expected
+    spread = js_divergence(left.expand(*expected, 8), right.expand(*expected, 8))
+    assert torch.equal(actual, spread)
+
+
+class TestRefusals:
+    def test_other_outcomes(self) -> None:
+        with pytest.raises(ValueError, match="p has 8 outcomes and q has 7"):
+            js_divergence(distributions(2, 8), distributions(2, 7))
+
+    def test_shapes_that_do_not_broadcast(self) -> None:
+        with pytest.raises(ValueError, match=r"p \(3, 8\) and q \(2, 8\) do not broadcast"):
+            js_divergence(distributions(3, 8), distributions(2, 8))
+
+    @pytest.mark.parametrize("side", ["p", "q"])
+    def test_logits(self, side: str) -> None:
+        good = distributions(2, 3, 4)
+        bad = good.clone()
+        bad[1, 2] = torch.tensor([0.5, -0.25, 0.5, 0.25])
+        given = (bad, good) if side == "p" else (good, bad)
+        with pytest.raises(ValueError, match=rf"{side}\[1, 2\] is no probability .* negative number \(-0.25\)"):
+            js_divergence(*given)
+
+    def test_counts(self) -> None:
+        with pytest.raises(ValueError, match=r"q is no probability distribution: it has the sum 7\. Of logits"):
+            js_divergence(torch.tensor([0.5, 0.5]), torch.tensor([3, 4]))
+
+    def test_a_row_of_zeros(self) -> None:
+        with pytest.raises(ValueError, match=r"p\[0\] is no probability distribution: it has the sum 0"):
+            js_divergence(torch.zeros(2, 4), distributions(2, 4))
+
+    @pytest.mark.parametrize("given", [[0.5, 0.5], np.array([0.5, 0.5]), torch.tensor(1.0)])
+    def test_what_is_no_tensor_of_probabilities(self, given: Any) -> None:
+        with pytest.raises(ValueError, match="p must be a tensor of probabilities"):
+            js_divergence(given, distributions(2))
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+    @pytest.mark.parametrize("experts", [8, 128, 512])
+    def test_the_rounding_of_half_precision_is_no_fault(self, dtype: torch.dtype, experts: int) -> None:
+        logits = torch.randn(200, experts, generator=torch.Generator().manual_seed(0))
+        p = logits.softmax(dim=-1).to(dtype)
+        assert float((p.float().sum(dim=-1) - 1).abs().max()) > 1e-5
+        assert js_divergence(p, p).abs().max() == 0
+
+    def test_sums_that_float32_could_not_give(self) -> None:
+        p = distributions(5, 64).float()
+        js_divergence(p, p * (1 + 1e-5))
+        with pytest.raises(ValueError, match=r"the sum 1\.005"):
+            js_divergence(p, p * 1.005)
+
+
+@pytest.mark.parametrize("divergence", [js_divergence, js_unchecked])
+def test_nan_gives_nan_in_its_row_alone(divergence: Callable[[Tensor, Tensor], Tensor]) -> None:
+    p, q = distributions(4, 6), distributions(4, 6, seed=1)
+    broken_p, broken_q = p.clone(), q.clone()
+    broken_p[1, 2] = float("nan")
+    broken_q[3] = float("nan")
+    actual = divergence(broken_p, broken_q)
+    assert actual.isnan().tolist() == [False, True, False, True]
+    assert torch.equal(actual[[0, 2]], divergence(p, q)[[0, 2]])
+
+
+def test_the_unchecked_one_is_the_same_on_probabilities_and_looks_at_no_number() -> None:
+    p, q = distributions(4, 6), distributions(4, 6, seed=1)
+    assert torch.equal(js_unchecked(p, q), js_divergence(p, q))
+    # On the meta device there are no numbers to look at: whoever synchronises fails here.
+    meta = torch.zeros(4, 6, device="meta")
+    assert js_unchecked(meta, meta).shape == (4,)
+    with pytest.raises((NotImplementedError, RuntimeError)):
+        js_divergence(meta, meta)
