@@ -18,12 +18,13 @@ from accelerate import PartialState
 from datasets import Dataset
 from transformers import PreTrainedModel, enable_full_determinism, set_seed
 
-from innerlingua.anatomy import check_trainable, find_moe_layers, select_layers, set_trainable
+from innerlingua.anatomy import check_trainable, set_trainable
 from innerlingua.errors import RecipeError
 from innerlingua.recipe import run
+from innerlingua.recipe.checkpoints import last_checkpoint
 from innerlingua.recipe.group import on_main
 from innerlingua.recipe.loading import to_yaml
-from innerlingua.recipe.model import adapter_config, aligned_layers, load_model, load_tokenizer, trained_parts
+from innerlingua.recipe.model import adapter_config, load_model, load_tokenizer, trained_parts, with_layers
 from innerlingua.recipe.prior import Ingredients, check_recorded, prior_digest, replacing, stored_prior
 from innerlingua.recipe.rehearsal import rehearse
 from innerlingua.recipe.rows import read_rows
@@ -38,6 +39,11 @@ if TYPE_CHECKING:
 __all__ = ["TERMS", "Ingredients", "run_prior", "run_training"]
 
 Say = Callable[[str], None]
+
+NO_STEP = (
+    "no step was trained: num_train_epochs or max_steps leave none, or a batch is larger than the data and "
+    "dataloader_drop_last drops it"
+)
 
 
 def _routing_alignment(section: AlignmentSection, given: Ingredients) -> Term:
@@ -74,7 +80,7 @@ def run_training(recipe: Recipe, *, resume: bool = False, overwrite: bool = Fals
     record: dict[str, Any] = {"processes": state.num_processes}
     if resume:
         _refuse_drift(folder, recipe, record)
-    checkpoint = run.last_checkpoint(folder) if resume else None
+    checkpoint = last_checkpoint(folder, say) if resume else None
     tokenizer = load_tokenizer(recipe.model)
     rows, recipe = read_rows(recipe, tokenizer, say)
     record |= rows.digests()
@@ -109,10 +115,7 @@ def run_training(recipe: Recipe, *, resume: bool = False, overwrite: bool = Fals
     state.wait_for_everyone()
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if trainer.state.global_step == 0:
-        raise RecipeError(
-            "no step was trained: num_train_epochs or max_steps leave none, or a batch is larger than the data and "
-            "dataloader_drop_last drops it"
-        )
+        raise RecipeError(NO_STEP)
     files = _save(trainer, folder, state)
     if state.is_main_process:
         result = {
@@ -198,12 +201,7 @@ def _model(recipe: Recipe, say: Say, *, checkpoint: Path | None = None) -> tuple
     """The model, and the recipe with `alignment.layers` as a list of its layers and its family's `alignment.score`."""
     model = load_model(recipe.model, checkpoint=checkpoint)
     if recipe.alignment is not None:
-        layers = aligned_layers(recipe.alignment, model)
-        if recipe.alignment.layers == "auto":
-            say(f"alignment.layers: auto is {layers}, the middle of the depth")
-        score = recipe.alignment.score or select_layers(find_moe_layers(model), layers)[0].score
-        resolved = recipe.alignment.model_copy(update={"layers": layers, "score": score})
-        recipe = recipe.model_copy(update={"alignment": resolved})
+        recipe = recipe.model_copy(update={"alignment": with_layers(recipe.alignment, model, say)})
     return model, recipe
 
 

@@ -8,8 +8,7 @@
         train_result.json       counts and final metrics; written last, so a run that has it is complete
         model files, tokenizer
 
-Files are written to a temporary name and renamed. A checkpoint counts when its `trainer_state.json`, which the trainer
-writes last, is whole and its state is there. Imports no torch.
+Files are written to a temporary name and renamed. `checkpoints.py` says which checkpoint counts. Imports no torch.
 """
 
 from __future__ import annotations
@@ -37,7 +36,6 @@ __all__ = [
     "clear_folder",
     "differences",
     "held",
-    "last_checkpoint",
     "read_record",
     "record_files",
     "write_json",
@@ -130,32 +128,6 @@ def record_files(folder: Path, names: Iterable[str]) -> None:
     """Add `names` to the files that the run in `folder` calls its own. Called before they are written."""
     record = read_record(folder)
     write_json(folder / RECORD, {**record, "files": sorted({*record.get("files", []), *names})})
-
-
-def last_checkpoint(folder: Path) -> Path:
-    """The latest complete checkpoint in `folder`. Raises `RecipeError` when there is none."""
-    found = []
-    for path in folder.glob("checkpoint-*"):
-        match = re.fullmatch(r"checkpoint-(\d+)", path.name)
-        if match and _is_complete(path, int(match[1])):
-            found.append((int(match[1]), path))
-    if not found:
-        raise RecipeError(
-            f"--resume: {folder} holds no complete checkpoint, so there is nothing to resume; start again with "
-            "--overwrite. (trainer.save_steps says how often one is written; with trainer.save_only_model none can be "
-            "resumed)"
-        )
-    return max(found)[1]
-
-
-def _is_complete(checkpoint: Path, step: int) -> bool:
-    try:
-        state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    # Plain and DDP; FSDP with full and with sharded state; DeepSpeed.
-    optimizer = ("optimizer.pt", "optimizer.bin", "optimizer_0", "latest")
-    return bool(state.get("global_step") == step and any((checkpoint / name).exists() for name in optimizer))
 
 
 def differences(folder: Path, recipe: Recipe, record: Mapping[str, Any], *, pending: Collection[str] = ()) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from enum import EnumType
+from enum import Enum
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -131,7 +131,8 @@ def shown(value: Any) -> str:
 
 def _enumerated(hint: Any) -> list[str]:
     """The words of the enumeration that a field takes as text; none for other fields."""
-    return [member.value for kind in get_args(hint) if isinstance(kind, EnumType) for member in kind]
+    kinds = [kind for kind in get_args(hint) if isinstance(kind, type) and issubclass(kind, Enum)]
+    return [str(member.value) for kind in kinds for member in kind]
 
 
 def _type_name(hint: Any) -> str:
