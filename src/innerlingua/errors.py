@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["DataError", "InnerlinguaError", "ModelError", "PriorError", "RecipeError", "nearest"]
+__all__ = ["DataError", "InnerlinguaError", "ModelError", "PriorError", "RecipeError", "file_error", "nearest"]
 
 
 class InnerlinguaError(Exception):
@@ -40,3 +40,8 @@ def nearest(word: str, known: Iterable[str]) -> str:
     if close:
         return f"; did you mean {close[0]!r}?"
     return f"; known: {', '.join(candidates)}" if candidates else ""
+
+
+def file_error(error: OSError) -> str:
+    """What the file system refused, for a user: a folder that cannot be written, a full disk, a file in the way."""
+    return f"{error.filename or 'file system'}: {error.strerror or error}"

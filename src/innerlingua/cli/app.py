@@ -10,7 +10,7 @@ import typer
 from innerlingua import __version__
 from innerlingua.cli import data, demo, parts, routing, train
 from innerlingua.cli.output import fail
-from innerlingua.errors import InnerlinguaError
+from innerlingua.errors import InnerlinguaError, file_error
 
 __all__ = ["app", "main"]
 
@@ -56,7 +56,7 @@ def main() -> None:
         raise SystemExit(2) from None
     except OSError as error:
         # A folder that cannot be written, a full disk, a file that is in the way: the user's to mend.
-        fail(f"{error.filename or 'file system'}: {error.strerror or error}")
+        fail(file_error(error))
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None

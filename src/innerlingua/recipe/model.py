@@ -20,7 +20,15 @@ from innerlingua.anatomy import empty_model, find_moe_layers, language_model_cla
 from innerlingua.errors import ModelError
 from innerlingua.recipe.schema import AlignmentSection, ModelSection, PeftSection
 
-__all__ = ["adapter_config", "aligned_layers", "load_empty_model", "load_model", "load_tokenizer", "trained_parts"]
+__all__ = [
+    "adapter_config",
+    "aligned_layers",
+    "load_empty_model",
+    "load_model",
+    "load_tokenizer",
+    "trained_parts",
+    "with_layers",
+]
 
 # Share of the depth that is aligned when nothing better is known; on 48 layers this is the paper's 7-34.
 _AUTO = (0.15, 0.72)
@@ -94,6 +102,16 @@ def aligned_layers(section: AlignmentSection, model: PreTrainedModel) -> list[in
     first, last = (int(share * depth) for share in _AUTO)
     middle = [layer.index for layer in available if first <= layer.index <= last]
     return middle or [layer.index for layer in available]
+
+
+def with_layers(section: AlignmentSection, model: PreTrainedModel, say: Callable[[str], None]) -> AlignmentSection:
+    """`section` with `layers` as a list of layers of `model`, and `score` as its family has it. Raises `ModelError` as
+    `aligned_layers`."""
+    layers = aligned_layers(section, model)
+    if section.layers == "auto":
+        say(f"alignment.layers: auto is {layers}, the middle of the depth")
+    score = section.score or select_layers(find_moe_layers(model), layers)[0].score
+    return section.model_copy(update={"layers": layers, "score": score})
 
 
 def trained_parts(model: ModelSection, peft: PeftSection | None) -> tuple[list[str], list[str]]:

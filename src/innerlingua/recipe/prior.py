@@ -32,7 +32,7 @@ from innerlingua.routing import RoutingPrior
 if TYPE_CHECKING:
     from trl import SFTConfig
 
-__all__ = ["Ingredients", "check_recorded", "on_device", "prior_digest", "replacing", "stored_prior"]
+__all__ = ["Ingredients", "check_recorded", "on_device", "prior_digest", "replacing", "stale_prior", "stored_prior"]
 
 # What of a device's free memory may be weights; the rest is for one batch and the allocator.
 _WEIGHTS = 0.7
@@ -43,7 +43,8 @@ class Ingredients:
     """What a term may be built from: the resolved recipe, the loaded model, and the tokenised rows.
 
     `anchors` are the rows of training and evaluation together. `folder` is the run's, `fresh_weights` is false when a
-    checkpoint has replaced the untrained weights, `overwrite` allows to replace what is out of date.
+    checkpoint has replaced the untrained weights, `overwrite` allows to replace what is out of date. `prior` is used in
+    place of the stored one.
     """
 
     recipe: Recipe
@@ -55,6 +56,7 @@ class Ingredients:
     fresh_weights: bool
     overwrite: bool
     say: Callable[[str], None]
+    prior: RoutingPrior | None = None
 
 
 def stored_prior(section: AlignmentSection, given: Ingredients) -> RoutingPrior:
@@ -63,6 +65,8 @@ def stored_prior(section: AlignmentSection, given: Ingredients) -> RoutingPrior:
     With `overwrite` a stale one is replaced, inside `replacing`. A resumed run takes it as it is: `check_recorded` has
     compared it with the run's own record, and the weights have moved since.
     """
+    if given.prior is not None:
+        return given.prior
     folder = given.folder / run.PRIOR
     if given.fresh_weights:
         on_main(lambda: _refresh(folder, section, given))
@@ -117,7 +121,7 @@ def _old(folder: Path) -> Path:
 
 
 def _refresh(folder: Path, section: AlignmentSection, given: Ingredients) -> None:
-    stale = _stale(folder, section, given) if folder.exists() else None
+    stale = stale_prior(folder, section, given) if folder.exists() else None
     if folder.exists() and stale is None:
         given.say(f"routing prior: {folder} is up to date")
         return
@@ -135,7 +139,8 @@ def _refresh(folder: Path, section: AlignmentSection, given: Ingredients) -> Non
     given.say(f"routing prior: {len(prior)} anchors, layers {prior.layers}, in {folder}")
 
 
-def _stale(folder: Path, section: AlignmentSection, given: Ingredients) -> PriorError | None:
+def stale_prior(folder: Path, section: AlignmentSection, given: Ingredients) -> PriorError | None:
+    """Why the prior in `folder` is not the one that `given` needs, or cannot be read; None when it is."""
     try:
         RoutingPrior.open(folder).check_fresh(
             given.anchors,
