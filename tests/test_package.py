@@ -24,7 +24,7 @@ ALLOWED = {
     "evaluation": {"anatomy", "data", "errors", "routing"},
     "recipe": {"anatomy", "data", "errors", "evaluation", "routing", "training"},
     "demo": {"anatomy", "data", "errors", "evaluation", "routing", "training"},
-    "cli": {"data", "demo", "errors", "recipe", "routing"},
+    "cli": {"data", "demo", "errors", "evaluation", "recipe", "routing"},
 }
 
 

@@ -41,6 +41,7 @@ __all__ = [
     "read_results",
     "read_run",
     "read_sample_rows",
+    "read_summaries",
     "samples_path",
     "summarise",
     "wilson_interval",
@@ -53,8 +54,9 @@ SCHEMA: Final = 1
 RUN: Final = "run.json"
 RESULTS: Final = "results.json"
 STATUSES: Final = ("answered", "cut", "unparsed", "overlong")
-"""answered; cut by the token limit before an answer stood; no answer to be found in the text; the prompt had no room in
-the model's context and was never run. All but the first have score 0 and are counted apart."""
+"""answered; cut by the token limit; no answer to be found in the text; the prompt had no room in the model's context
+and was never run. All but the first are counted apart and have score 0, except that a cut translation is scored as far
+as it goes."""
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+\Z")
 
@@ -148,8 +150,9 @@ def summarise(
     """The summary of one benchmark in one language, an entry of `results.json`.
 
     `score` is the mean over all samples, with 0 for those that gave no answer; `score_answered` the mean over the
-    answered. The interval is Wilson's for accuracies, else mean ± 1.96 standard errors; both take samples as
-    independent.
+    answered. The 95 % interval is Wilson's for accuracies, else mean ± 1.96 standard errors (None where all scores are
+    equal, which says nothing of the next sample); both take samples as independent. `answers` counts how often each
+    choice was taken and was right, where choices were made.
     """
     scores = np.array([row["score"] for row in rows], dtype=np.float64)
     statuses = Counter(row["status"] for row in rows)
@@ -157,10 +160,13 @@ def summarise(
     n = len(rows)
     mean = float(scores.mean())
     error = float(scores.std(ddof=1) / math.sqrt(n)) if n > 1 else None
+    interval: list[float] | None = None
     if metric == "accuracy":
-        interval = wilson_interval(int(scores.sum()), n)
-    else:
-        interval = (mean, mean) if error is None else (mean - 1.96 * error, mean + 1.96 * error)
+        interval = list(wilson_interval(int(scores.sum()), n))
+    elif error:
+        interval = [mean - 1.96 * error, mean + 1.96 * error]
+    choices = {key: Counter(str(row.get(key)) for row in rows) for key in ("prediction", "target")}
+    chosen = chance is not None
     return {
         "benchmark": benchmark,
         "language": language,
@@ -170,8 +176,9 @@ def summarise(
         "score": mean,
         "score_answered": float(scores[answered].mean()) if answered.any() else None,
         "standard_error": error,
-        "interval": list(interval),
+        "interval": interval,
         "chance": chance,
+        "answers": {key: dict(sorted(counts.items())) for key, counts in choices.items()} if chosen else None,
         "statuses": {status: statuses[status] for status in STATUSES},
         "benchmark_version": benchmark_version(task_version, [row["hash"] for row in rows]),
         "task_version": task_version,
@@ -198,6 +205,12 @@ def read_run(folder: Path) -> dict[str, Any]:
         hint = f"; the runs in it are {', '.join(str(folder / name) for name in inside)}" if inside else ""
         raise DataError(f"{folder}: {what}{hint}; `innerlingua evaluate MODEL --tasks ... -o DIR` makes them")
     return _read_json(path)
+
+
+def read_summaries(folder: Path) -> list[dict[str, Any]]:
+    """The entries of `results.json`; none where nothing is finished. Raises `DataError` when it is damaged."""
+    path = folder / RESULTS
+    return list(_read_json(path)["results"]) if path.is_file() else []
 
 
 def read_results(folder: str | Path) -> RunResults:

@@ -1,0 +1,72 @@
+"""The harness's Hugging Face backend, watched. Imports torch and the harness.
+
+The methods that are overridden are those that the harness offers to subclasses; each calls its parent and changes
+nothing of what it computes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lm_eval.models.huggingface import HFLM
+from lm_eval.models.utils import normalize_gen_kwargs
+
+from innerlingua.errors import ModelError
+from innerlingua.evaluation.watch import Request, Watch
+
+__all__ = ["WatchedHF"]
+
+
+class WatchedHF(HFLM):  # type: ignore[misc]
+    """`HFLM` that reports to a `Watch`."""
+
+    def __init__(self, *arguments: Any, quiet: bool = False, **options: Any) -> None:
+        self.watch = Watch()
+        self._quiet = quiet
+        self._contexts: list[str] = []
+        super().__init__(*arguments, **options)
+        if self.backend != "causal":
+            raise ModelError(f"{self.pretrained}: benchmarks here are for causal language models, not {self.backend}")
+
+    def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+        """As the parent; without progress bars when quiet."""
+        found: list[tuple[float, bool]] = super().loglikelihood(requests, disable_tqdm=disable_tqdm or self._quiet)
+        return found
+
+    def _loglikelihood_tokens(self, requests: list[Request], **options: Any) -> list[tuple[float, bool]]:
+        parent = super()._loglikelihood_tokens
+        # The last token is scored and not read, so one more than the context has room.
+        return self.watch.score(
+            requests, room=self.max_length + 1, context=self.max_length, run=lambda some: parent(some, **options)
+        )
+
+    def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
+        """As the parent; requests without room are left out."""
+        parent = super().generate_until
+        return self.watch.generate(
+            requests,
+            [len(self.tok_encode(request.args[0])) for request in requests],
+            new_tokens=lambda request: normalize_gen_kwargs(request.args[1], self.max_gen_toks)["max_gen_toks"],
+            context=self.max_length,
+            run=lambda some: parent(some, disable_tqdm=disable_tqdm or self._quiet),
+        )
+
+    def tok_batch_encode(self, strings: list[str], **options: Any) -> Any:
+        """As the parent; remembers whose answers come next."""
+        self._contexts = list(strings)
+        return super().tok_batch_encode(strings, **options)
+
+    def _model_generate(self, context: Any, max_length: int, stop: list[str], **options: Any) -> Any:
+        out = super()._model_generate(context, max_length=max_length, stop=stop, **options)
+        answers = out[:, context.shape[1] :]
+        ends = {self.eot_token_id, *_ids(self.model.generation_config.eos_token_id)}
+        for text, answer in zip(self._contexts, answers.tolist(), strict=True):
+            if ends.isdisjoint(answer):
+                said = self.tok_decode(answer)
+                if not any(end and end in said for end in stop):
+                    self.watch.cut.add(text)
+        return out
+
+
+def _ids(value: int | list[int] | None) -> list[int]:
+    return [] if value is None else [value] if isinstance(value, int) else value
