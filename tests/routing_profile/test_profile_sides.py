@@ -84,7 +84,10 @@ def test_only_the_languages_asked_for(tmp_path: Path) -> None:
         ),
         ([_pair("1", "swh_Latn", "a", "A", anchor_language="fra_Latn")], r"its anchor is in fra_Latn"),
         ([_pair("1", "eng_Latn", "a", "A")], r"the target is in eng_Latn, the language of its anchor"),
-        ([{"id": "1", "text": {"swh_Latn": "a"}}], r"no text in the anchor language eng_Latn"),
+        ([{"id": "1", "text": {"swh_Latn": "a"}}], r"no text in the anchor language eng_Latn; there is swh_Latn"),
+        ([{"id": "1", "text": "a"}], r"line 1: text must be \{language: sentence\}, .* not a sentence alone"),
+        ([{"id": "1", "text": ["a", "b"]}], r"line 1: text must be \{language: sentence\}, .* not list"),
+        ([], "no rows in it"),
         ([{"id": "1", "text": {"eng_Latn": "A"}}], r"no text in a language other than the anchor's"),
         (
             [_pair("1", "swh_Latn", "a", "A"), {"id": "2", "language": "swh_Latn", "prompt": "a", "completion": "b"}],

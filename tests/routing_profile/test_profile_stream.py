@@ -11,7 +11,7 @@ import pytest
 import torch
 from datasets import Dataset
 from parallel_rows import sentences
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Tokenizer
 
 from innerlingua import capture_routing, find_moe_layers
 from innerlingua.errors import DataError, ModelError
@@ -155,6 +155,30 @@ def test_languages_among_each_other(profile: RoutingProfile, naive: dict[str, An
             assert between["ids"][i][j] == len(naive["ids"])
 
 
+def test_the_interval_between_languages_is_that_of_weighted_means(
+    profile: RoutingProfile, naive: dict[str, Any]
+) -> None:
+    between, pooled = profile.record["between_languages"], naive["pooled"]
+    weights = poisson_weights(naive["ids"], seed=0, replicates=200)
+    layers = len(profile.record["model"]["layers"])
+    for i, a in enumerate(between["order"]):
+        for j, b in enumerate(between["order"]):
+            if i == j:
+                assert (between["js"][i][j], between["low"][i][j], between["high"][i][j]) == (0, None, None)
+                continue
+            of_ids = [
+                np.mean([_js(pooled[name, a][layer], pooled[name, b][layer]) for layer in range(layers)])
+                for name in naive["ids"]
+            ]
+            draws = (weights.T @ of_ids) / weights.sum(axis=0)
+            low, high = np.quantile(draws, [0.025, 0.975])
+            assert between["js"][i][j] == pytest.approx(np.mean(of_ids), abs=1e-6)
+            assert (between["low"][i][j], between["high"][i][j]) == (
+                pytest.approx(low, abs=1e-6),
+                pytest.approx(high, abs=1e-6),
+            )
+
+
 def test_replicates_are_weighted_estimates(profile: RoutingProfile, naive: dict[str, Any]) -> None:
     weights = poisson_weights(naive["ids"], seed=0, replicates=200)
     row = list(profile.record["languages"]).index("swh_Latn")
@@ -282,7 +306,26 @@ def test_languages_missing_in_some_rows_are_counted(model: Any, reader: Any, row
     assert data["pairs"] == 21
     pairs = {code: entry["pairs"] for code, entry in found.record["languages"].items()}
     assert pairs == {"eng_Latn": 11, "hin_Deva": 11, "swh_Latn": 10}
-    assert found.record["between_languages"]["ids"][1][2] == 10
+    between = found.record["between_languages"]
+    assert between["ids"][1][2] == 10
+    assert between["ids"] == [list(column) for column in zip(*between["ids"], strict=True)]
+
+
+def test_a_language_pair_counts_over_the_ids_that_both_have(model: Any, reader: Any, rows: Any) -> None:
+    def without(row: dict[str, Any], code: str) -> dict[str, Any]:
+        return {**row, "text": {key: text for key, text in row["text"].items() if key != code}}
+
+    mixed = [without(row, "swh_Latn" if at % 3 == 0 else "hin_Deva") for at, row in enumerate(rows)]
+    several = [*mixed[:9], *rows[9:]]
+    _, found = _counts(model, reader, several)
+    _, both = _counts(model, reader, rows[9:])
+    between, alone = (one.record["between_languages"] for one in (found, both))
+    assert between["ids"][1][2] == 3
+    assert between["js"][1][2] == pytest.approx(alone["js"][1][2], abs=1e-6)
+    assert between["low"][1][2] == pytest.approx(alone["low"][1][2], abs=1e-6)
+    _, never = _counts(model, reader, mixed)
+    between = never.record["between_languages"]
+    assert (between["ids"][1][2], between["js"][1][2], between["low"][1][2]) == (0, None, None)
 
 
 def test_empty_sentences_are_counted(model: Any, reader: Any, rows: Any) -> None:
@@ -327,11 +370,23 @@ def test_a_model_without_experts_is_refused(reader: Any, parallel: Dataset) -> N
         profile_routing(LlamaForCausalLM(config), reader, read_sides(parallel), label="x")
 
 
+def test_a_tokenizer_that_is_not_the_models_is_refused(reader: Any, parallel: Dataset) -> None:
+    small = tiny_model(vocab_size=len(reader) - 60, max_position_embeddings=256)
+    with pytest.raises(ModelError, match=r"the tokenizer is not the model's: it gives token \d+ \(id 's\d+', \w+\)"):
+        profile_routing(small, reader, read_sides(parallel), label="x")
+
+
+def test_a_tokenizer_without_a_vocabulary_is_refused(model: Any, parallel: Dataset) -> None:
+    # What transformers makes for a folder of this family in which no tokenizer was saved.
+    with pytest.raises(ModelError, match="has no vocabulary"):
+        profile_routing(model, Qwen2Tokenizer(), read_sides(parallel), label="x")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"batch_tokens": 0}, "batch_tokens is 0"),
-        ({"replicates": 5}, "replicates is 5; it must be at least 20"),
+        ({"batch_tokens": 0}, "batch-tokens is 0"),
+        ({"replicates": 5}, "bootstrap is 5; it must be at least 20"),
         ({"threshold": 1.5}, "threshold is 1.5"),
         ({"samples": -1}, "samples is -1"),
         ({"seen_in_training": ["swa_Latn"]}, "seen_in_training: unknown language 'swa_Latn'"),

@@ -100,18 +100,16 @@ def _estimates(
         point, draws = totals.ratios(name)
         estimates[name], spread[name] = point[present], draws[:, present]
     counts = totals.counts.cpu()[present]
-    _, layers, experts = counts.shape
-    by_draw = [
-        totals.replicate_counts[present, draw].cpu().double().view(-1, layers, experts)
-        for draw in range(totals.replicates)
-    ]
-    for name, measure in (("load_cv", load_variation), ("dead_experts", dead_experts)):
-        estimates[name] = measure(counts).double()
-        spread[name] = torch.stack([measure(drawn).double() for drawn in by_draw])
-    estimates["shared_experts"], estimates["exclusive_experts"] = expert_shares(counts, top=top, threshold=threshold)
-    drawn_shares = [expert_shares(drawn, top=top, threshold=threshold) for drawn in by_draw]
-    spread["shared_experts"] = torch.stack([shared for shared, _ in drawn_shares])
-    spread["exclusive_experts"] = torch.stack([exclusive for _, exclusive in drawn_shares])
+    of_counts: dict[str, list[Tensor]] = {name: [] for name in MEASURES if name not in estimates}
+    # Replicate by replicate: all of them in double precision would be twice the largest tensor of the profile.
+    for draw in range(-1, totals.replicates):
+        drawn = counts if draw < 0 else totals.replicate_counts[present, draw].cpu().double().view(counts.shape)
+        shared, exclusive = expert_shares(drawn, top=top, threshold=threshold)
+        found = (load_variation(drawn), dead_experts(drawn).double(), shared, exclusive)  # as in MEASURES
+        for values, value in zip(of_counts.values(), found, strict=True):
+            values.append(value)
+    for name, values in of_counts.items():
+        estimates[name], spread[name] = values[0], torch.stack(values[1:])
     return estimates, spread
 
 
@@ -148,13 +146,19 @@ def _measures_record(
 
 
 def _between_record(totals: Totals, names: list[str], present: list[int]) -> dict[str, Any]:
-    values, shared = totals.between
-    by_layer = values[:, present][:, :, present]
+    found = totals.between()
+    mean, by_layer = found.mean[present][:, present], found.by_layer[:, present][:, :, present]
+    low, high = interval(found.replicates[:, present][:, :, present], mean)
+    ids = found.ids[present][:, present]
+    # One common sentence has no spread, and neither has a language beside itself.
+    sure = (ids > 1) & ~torch.eye(len(names), dtype=torch.bool)
     return {
         "order": names,
-        "js": [numbers(row) for row in by_layer.mean(dim=0)],
+        "js": [numbers(row) for row in mean],
+        "low": [numbers(row) for row in low.where(sure, torch.nan)],
+        "high": [numbers(row) for row in high.where(sure, torch.nan)],
         "js_by_layer": [[numbers(row) for row in layer] for layer in by_layer],
-        "ids": [[int(number) for number in row] for row in shared[present][:, present].tolist()],
+        "ids": [[int(number) for number in row] for row in ids.tolist()],
     }
 
 

@@ -164,8 +164,14 @@ class _Reading:
             if isinstance(group, str) and group in self._excluded_groups:
                 self._excluded += 1
                 continue
-            if isinstance(row.get("text"), dict):
+            text = row.get("text")
+            if isinstance(text, dict):
                 self._parallel(row, place)
+            elif text is not None and (not isinstance(text, str) or row.get("language") is None):
+                raise DataError(
+                    f'{place}: text must be {{language: sentence}}, or a sentence beside its "language" (a FLORES-200 '
+                    f"code), not {type(text).__name__ if not isinstance(text, str) else 'a sentence alone'}"
+                )
             else:
                 self._pair(row, place)
             if self._rows % _COMMIT == 0:
@@ -254,9 +260,12 @@ class _Reading:
             raise DataError(
                 f"{where}: no row in {', '.join(absent)}. Leave it out of the languages, or add a file that has it."
             )
+        if self._rows == 0:
+            raise DataError(f"{where}: no rows in it")
         if self._kind is None or self._anchor not in found:
             left_out = f" ({self._excluded} of {self._rows} rows left out by their group)" if self._excluded else ""
-            raise DataError(f"{where}: no text in the anchor language {self._anchor}{left_out}")
+            others = f"; there is {', '.join(found)}" if found else ""
+            raise DataError(f"{where}: no text in the anchor language {self._anchor}{left_out}{others}")
         targets = [language for language in found if language != self._anchor]
         if not targets:
             raise DataError(f"{where}: no text in a language other than the anchor's, {self._anchor}")

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from innerlingua.anatomy import MoELayer, RoutingTap, check_routing
 from innerlingua.anatomy.check import evaluation_mode
@@ -121,6 +122,7 @@ def profile_routing(
     if batch_tokens is None:
         batch_tokens = _BATCH_TOKENS if device.type == "cpu" else _BATCH_TOKENS_ACCELERATOR
     _check_options(batch_tokens, replicates, top_experts, threshold, samples, max_length)
+    vocabulary = _vocabulary(backbone, tokenizer)
     languages = [sides.anchor, *sides.targets]
     totals = Totals(
         languages=len(languages),
@@ -137,6 +139,7 @@ def profile_routing(
     pad_token_id = tokenizer.pad_token_id if isinstance(tokenizer.pad_token_id, int) else 0
     with evaluation_mode(backbone), torch.no_grad(), _bar(sides.total, enabled=progress) as advance:
         for window in windows_of(sides, tokenizer, skipped, max_length=max_length):
+            _check_tokens(window, vocabulary, sides)
             measured = measure_window(
                 window, moe_layers, score=score, batch_tokens=batch_tokens, pad_token_id=pad_token_id, advance=advance
             )
@@ -238,14 +241,38 @@ def _uniform(layers: Sequence[MoELayer]) -> tuple[int, int]:
     return next(iter(sizes))
 
 
+def _vocabulary(backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
+    """How many tokens the model has embeddings for; `ModelError` for a tokenizer that knows no text."""
+    # For a folder without the files of a tokenizer, transformers makes an empty one of the model's class.
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):
+        raise ModelError(
+            f"the tokenizer has no vocabulary (its {len(tokenizer)} entries are special tokens), so all text would be "
+            "the same to it: put the tokenizer's files beside the model (tokenizer.save_pretrained)"
+        )
+    weight = backbone.get_input_embeddings().weight
+    assert isinstance(weight, Tensor)
+    return weight.shape[0]
+
+
+def _check_tokens(window: Window, vocabulary: int, sides: Sides) -> None:
+    largest = max(max(ids, default=0) for ids in window.token_ids)
+    if largest >= vocabulary:
+        side = next(at for at, ids in enumerate(window.token_ids) if max(ids, default=0) == largest)
+        name, code = window.ids[window.group[side]], [sides.anchor, *sides.targets][window.language[side]]
+        raise ModelError(
+            f"the tokenizer is not the model's: it gives token {largest} (id {name!r}, {code}), and "
+            f"the model has embeddings for {vocabulary} tokens"
+        )
+
+
 def _check_options(
     batch_tokens: int, replicates: int, top_experts: int, threshold: float, samples: int, max_length: int | None
 ) -> None:
-    least = {"batch_tokens": (batch_tokens, 1), "replicates": (replicates, 20), "top_experts": (top_experts, 1)}
+    least = {"batch_tokens": (batch_tokens, 1), "bootstrap": (replicates, 20), "top_experts": (top_experts, 1)}
     least |= {"samples": (samples, 0), "max_length": (1 if max_length is None else max_length, 1)}
     for name, (value, limit) in least.items():
         if value < limit:
-            raise DataError(f"{name} is {value}; it must be at least {limit}")
+            raise DataError(f"{name.replace('_', '-')} is {value}; it must be at least {limit}")
     if not 0 < threshold <= 1:
         raise DataError(f"threshold is {threshold}; it is a share, above 0 and at most 1")
 

@@ -24,7 +24,7 @@ from innerlingua.routing.profile.measures import (
 )
 from innerlingua.routing.profile.windows import Window
 
-__all__ = ["PAIR_MEASURES", "Measured", "Totals"]
+__all__ = ["PAIR_MEASURES", "Between", "Measured", "Totals"]
 
 PAIR_MEASURES = ("js", "js_normalised", "overlap")
 
@@ -36,6 +36,19 @@ class Measured:
     mean: Tensor
     entropy: Tensor
     counts: Tensor
+
+
+@dataclass(frozen=True)
+class Between:
+    """JS of every two languages over the ids that both have, nats, float64; nan where there is none.
+
+    `by_layer` (L, G, G); `mean` over layers (G, G), and in every replicate, `replicates` (R, G, G); `ids` (G, G).
+    """
+
+    by_layer: Tensor
+    mean: Tensor
+    replicates: Tensor
+    ids: Tensor
 
 
 class Totals:
@@ -58,8 +71,9 @@ class Totals:
         self.counts = zeros(languages, layers, experts)
         self.replicate_counts = zeros(languages, replicates, layers * experts, dtype=torch.float32)
         self._routing = zeros(languages, layers, experts)
-        self._between = zeros(layers, languages, languages)
-        self._shared_ids = zeros(languages, languages)
+        self._between = zeros(languages * (languages - 1) // 2, layers)
+        self._between_means = zeros(replicates + 1, languages * (languages - 1) // 2)
+        self._shared_ids = zeros(replicates + 1, languages * (languages - 1) // 2)
         self.sides = [0] * languages
         self.tokens = [0] * languages
         self.anchor_tokens = [0] * languages
@@ -93,7 +107,7 @@ class Totals:
             self.replicate_counts[language] += weight[1:] @ own.flatten(1)
             self._routing[language] += mean[rows].sum(dim=0)
             self._count(window, language, sides)
-        self._add_between(window, mean)
+        self._add_between(window, mean, weights)
 
     def _pair_values(self, mean: Tensor, counts: Tensor, anchor: Tensor) -> dict[str, Tensor]:
         """The measures of every side against its anchor, (S, L) each; an anchor's own are not used."""
@@ -113,15 +127,26 @@ class Totals:
             # A sum does not depend on the order, and unlike exclusive or, two equal ids do not cancel.
             self.digests[language] = (self.digests[language] + id_hash(window.ids[window.group[side]], 0)) % 2**64
 
-    def _add_between(self, window: Window, mean: Tensor) -> None:
+    def _add_between(self, window: Window, mean: Tensor, weights: Tensor) -> None:
+        """Add the JS of every two languages of each id: by layer, and as its mean over layers in every replicate."""
         bounds = [side for side, anchor in enumerate(window.anchor) if side == anchor]
-        for start, stop in zip(bounds, [*bounds[1:], len(window.anchor)], strict=True):
+        means = torch.zeros((len(bounds), self._between.shape[0]), dtype=torch.float64, device=self._device)
+        shared = torch.zeros_like(means)
+        for at, (start, stop) in enumerate(zip(bounds, [*bounds[1:], len(window.anchor)], strict=True)):
             place = torch.tensor(window.language[start:stop], device=self._device)
             first, second, divergence = pairwise_js(mean[start:stop])
-            a, b = place[first], place[second]
-            for here, there in ((a, b), (b, a)):
-                self._between[:, here, there] += divergence.T
-                self._shared_ids[here, there] += 1
+            pair = self._pair_index(place[first], place[second])
+            self._between[pair] += divergence
+            means[at, pair] = divergence.mean(dim=1)
+            shared[at, pair] = 1
+        exact = weights.T.double()
+        self._between_means += exact @ means
+        self._shared_ids += exact @ shared
+
+    def _pair_index(self, a: Tensor, b: Tensor) -> Tensor:
+        """Where two languages stand in the upper triangle, row by row."""
+        low, high = torch.minimum(a, b), torch.maximum(a, b)
+        return low * (2 * len(self.sides) - low - 1) // 2 + high - low - 1
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
@@ -139,12 +164,23 @@ class Totals:
         """The mean over sentences of their routing: (G, L, E), float64."""
         return self._routing.cpu() / torch.tensor(self.sides, dtype=torch.float64)[:, None, None]
 
-    @property
-    def between(self) -> tuple[Tensor, Tensor]:
-        """Mean JS of every two languages over their common ids, (L, G, G), nan for none; and those ids, (G, G)."""
+    def between(self) -> Between:
+        """Mean JS of every two languages over their common ids."""
+        number = len(self.sides)
+        first, second = torch.triu_indices(number, number, offset=1)
+
+        def square(values: Tensor) -> Tensor:
+            whole = torch.zeros((*values.shape[:-1], number, number), dtype=torch.float64)
+            whole[..., first, second] = whole[..., second, first] = values
+            return whole
+
         shared = self._shared_ids.cpu()
-        values = self._between.cpu() / shared
-        diagonal = torch.arange(shared.shape[0])
-        values[:, diagonal, diagonal] = 0.0
-        shared[diagonal, diagonal] = torch.tensor(self.sides, dtype=torch.float64)
-        return values, shared
+        means = self._between_means.cpu() / shared
+        ids = square(shared[0])
+        ids[range(number), range(number)] = torch.tensor(self.sides, dtype=torch.float64)
+        return Between(
+            by_layer=square((self._between.cpu() / shared[0][:, None]).T),
+            mean=square(means[0]),
+            replicates=square(means[1:]),
+            ids=ids,
+        )
