@@ -17,11 +17,12 @@ SOURCE = Path(innerlingua.__file__).parent
 # room -> the rooms that it may import
 ALLOWED = {
     "errors": set(),
+    "page": set(),
     "anatomy": {"errors"},
     "data": {"errors"},
-    "routing": {"anatomy", "data", "errors"},
+    "routing": {"anatomy", "data", "errors", "page"},
     "training": {"anatomy", "data", "errors"},
-    "evaluation": {"anatomy", "data", "errors", "routing"},
+    "evaluation": {"anatomy", "data", "errors", "page"},
     "recipe": {"anatomy", "data", "errors", "evaluation", "routing", "training"},
     "demo": {"anatomy", "data", "errors", "evaluation", "routing", "training"},
     "cli": {"data", "demo", "errors", "evaluation", "recipe", "routing"},

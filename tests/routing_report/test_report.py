@@ -23,10 +23,10 @@ from scipy.spatial.distance import squareform
 from stored_profiles import HTML_IN_DATA, write_profile, write_results
 
 from innerlingua.errors import DataError
+from innerlingua.page import CATEGORIES, SEQUENTIAL, ramp
 from innerlingua.routing.report import read_profiles, write_report
 from innerlingua.routing.report.order import similarity_order
 from innerlingua.routing.report.pack import EXACT, pack_distribution
-from innerlingua.routing.report.palette import CATEGORIES, SEQUENTIAL, ramp
 from innerlingua.routing.report.read import read_results
 from innerlingua.routing.report.summary import correlations, wilson
 

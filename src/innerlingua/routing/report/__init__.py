@@ -10,13 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from innerlingua.routing.report.assemble import assemble
+from innerlingua.page import assemble
 from innerlingua.routing.report.export import export, write_text
 from innerlingua.routing.report.figures import write_figures
 from innerlingua.routing.report.pack import payload
 from innerlingua.routing.report.read import Profile, Results, read_profiles, read_results
 
 __all__ = ["Profile", "Results", "Written", "read_profiles", "read_results", "write_report"]
+
+_SCRIPTS = ("core.js", "curves.js", "heatmaps.js", "scatter.js", "pairs.js", "table.js", "main.js")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,13 @@ def write_report(
     """
     profiles = read_profiles(directories)
     accuracy = read_results(results, profiles) if results is not None else None
-    page = assemble(payload(profiles, accuracy))
+    page = assemble(
+        "innerlingua.routing.report",
+        markup="page.html",
+        style="page.css",
+        scripts=_SCRIPTS,
+        data=payload(profiles, accuracy),
+    )
     write_text(output, page)
     files = export(export_to, profiles, accuracy) if export_to is not None else []
     files += write_figures(svg_to, profiles, accuracy) if svg_to is not None else []

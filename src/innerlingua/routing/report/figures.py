@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from innerlingua.page import CATEGORIES, DIVERGING, SEQUENTIAL, ramp
 from innerlingua.routing.report import svg
 from innerlingua.routing.report.export import write_text
 from innerlingua.routing.report.order import similarity_order
-from innerlingua.routing.report.palette import CATEGORIES, DIVERGING, SEQUENTIAL, ramp
 from innerlingua.routing.report.read import Profile, Results
 from innerlingua.routing.report.summary import MEASURES, wilson
 

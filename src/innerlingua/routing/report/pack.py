@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from innerlingua.page import CATEGORIES, DIVERGING, SEQUENTIAL
 from innerlingua.routing.report.order import similarity_order
-from innerlingua.routing.report.palette import CATEGORIES, DIVERGING, SEQUENTIAL
 from innerlingua.routing.report.read import Profile, Results
 from innerlingua.routing.report.summary import Measure, correlations, measures_of
 

@@ -1,11 +1,5 @@
 // Curves over layers: the large chart with zoom and walk, and the small panels.
 
-const FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', Helvetica, Arial, sans-serif";
-
-function label(x, y, content, size, colour, extra = {}) {
-  return draw("text", { x, y, "font-size": size, fill: colour, "font-family": FONT, ...extra }, document.createTextNode(content));
-}
-
 /** SVG path through the points; a value that is no number breaks the line. */
 function pathOf(xs, ys) {
   let d = "", pen = false;

@@ -1,12 +1,5 @@
 // Sets the page up: heading, cards, controls, what was read; then draws, and draws again when the state changes.
 
-function card(what, big, sub, colour) {
-  const top = make("div", { class: "big" });
-  if (colour) { const swatch = make("span", { class: "swatch" }); swatch.style.borderColor = colour; top.append(swatch); }
-  top.append(big);
-  return make("div", { class: "card" }, make("div", { class: "what" }, what), top, ...(sub ? [make("div", { class: "sub" }, sub)] : []));
-}
-
 function spanText(indices) {
   if (!indices.length) return "none";
   return indices.length === 1 ? `layer ${layers[indices[0]]}` : `layers ${layers[indices[0]]}–${layers[indices.at(-1)]}`;
@@ -80,25 +73,6 @@ function languageOptions() {
   byId("previous-language").onclick = () => step(-1);
   byId("next-language").onclick = () => step(1);
   view(["language"], () => { byId("language").value = state.language; announce(`${marked(state.language)} chosen.`); }, false);
-}
-
-function theme() {
-  const system = matchMedia("(prefers-color-scheme: dark)"), paper = matchMedia("print");
-  const apply = (printing = paper.matches) => {
-    document.documentElement.dataset.theme = printing ? "light" : state.theme === "auto" ? (system.matches ? "dark" : "light") : state.theme;
-  };
-  apply();
-  system.addEventListener("change", () => { apply(); redrawAll(); });
-  // Figures on paper are drawn in the colours of paper, whatever the screen has.
-  paper.addEventListener("change", () => { apply(); redrawAll(); });
-  addEventListener("beforeprint", () => { apply(true); redrawAll(); });
-  addEventListener("afterprint", () => { apply(false); redrawAll(); });
-  byId("theme").onclick = () => {
-    state.theme = { auto: "dark", dark: "light", light: "auto" }[state.theme];
-    byId("theme").textContent = `Theme: ${state.theme === "auto" ? "automatic" : state.theme}`;
-    apply();
-    redrawAll();
-  };
 }
 
 function wire() {
