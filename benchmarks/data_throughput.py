@@ -25,7 +25,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "data"))
 
 from innerlingua.data.work import ChatClient, Endpoint, Journal, Task, read_key, run_tasks
-from innerlingua.data.work.client import import_httpx
+from innerlingua.data.work.http import import_httpx
 
 SLOTS, LATENCY = 64, 0.2
 

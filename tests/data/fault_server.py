@@ -25,7 +25,9 @@ class FaultServer:
     """Serve chat completions in a thread.
 
     Faults: `429` (Retry-After 0.05), `500`, `503`, `400`, `401` (repeats the Authorization header), `hang`, `truncate`,
-    `not_json`, `no_choices`, `wrong_model`, `drop` (closes without an answer).
+    `not_json`, `no_choices`, `wrong_model`, `no_model`, `drop` (closes without an answer), `trickle` (a byte now and
+    then, for ever), `flood` (more than any answer holds), `wait_long` (429, Retry-After 901), `gzip` (says that the
+    body is compressed, and it is not), `surrogate` (half a character).
     """
 
     def __init__(
@@ -127,6 +129,25 @@ class FaultServer:
             extra = "Retry-After: 0.05\r\n" if fault == "429" else ""
             self._send(writer, fault, json.dumps({"error": f"fault {fault}; {told}"}).encode(), extra)
             return True
+        if fault == "wait_long":
+            self._send(writer, "429", b"{}", "Retry-After: 901\r\n")
+            return True
+        if fault == "gzip":
+            self._send(writer, "200", b"{}", "Content-Encoding: gzip\r\n")
+            return True
+        if fault == "trickle":
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+            while not writer.is_closing():
+                writer.write(b" ")
+                await writer.drain()
+                await asyncio.sleep(0.05)
+            return False
+        if fault == "flood":
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n")
+            while not writer.is_closing():
+                writer.write(b" " * 2**20)
+                await writer.drain()
+            return False
         if fault == "not_json":
             self._send(writer, "200", b"<html>busy</html>")
             return True
@@ -134,11 +155,12 @@ class FaultServer:
             self._send(writer, "200", b'{"choices": []}')
             return True
         model = "another" if fault == "wrong_model" else self._reply_model or f"{body['model']}@main"
+        text = "a\ud800" if fault == "surrogate" else self._answer(body)
         answer = {
-            "model": model,
-            "choices": [{"message": {"role": "assistant", "content": self._answer(body)}, "finish_reason": "stop"}],
+            "model": None if fault == "no_model" else model,
+            "choices": [{"message": {"role": "assistant", "content": text}, "finish_reason": "stop"}],
         }
-        data = json.dumps(answer, ensure_ascii=False).encode()
+        data = json.dumps(answer, ensure_ascii=fault == "surrogate").encode()
         if fault == "truncate":
             writer.write(f"HTTP/1.1 200 OK\r\nContent-Length: {len(data)}\r\n\r\n".encode() + data[: len(data) // 2])
             await writer.drain()

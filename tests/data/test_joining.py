@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,10 @@ import pytest
 from datasets import Dataset, load_from_disk
 
 from innerlingua.data import PACK_VARIABLE, read_pairs
+from innerlingua.data.card import write_pair_card
 from innerlingua.data.joining import pair
+from innerlingua.data.licences import is_non_commercial, licence_of
+from innerlingua.data.sources import open_sources
 from innerlingua.errors import DataError
 
 ANCHORS = [
@@ -83,6 +87,111 @@ def test_provenance_names_both_sides(write: Write, tmp_path: Path) -> None:
     assert json.loads(cells[1]) == {"target": {"file": "t.jsonl", "line": 2}, "anchor": made}
 
 
+@pytest.mark.parametrize("side", ["target", "anchor", "parallel"])
+@pytest.mark.parametrize("policy", ["error", "drop", "keep"])
+def test_non_commercial_rows_come_in_only_when_asked_for(write: Write, tmp_path: Path, side: str, policy: str) -> None:
+    barred = {"source": "news", "license": "CC-BY-NC-4.0"}
+    targets = [{**TARGETS[0], "source": "GSM8K", **(barred if side == "target" else {})}, TARGETS[1]]
+    anchors = [{**ANCHORS[0], **(barred if side == "anchor" else {"source": "GSM8K"})}, ANCHORS[1]]
+    files: dict[str, Any] = {"non_commercial": policy, "missing_anchor": "drop"}
+    if side == "parallel":
+        text = {"eng_Latn": "The river.", "swh_Latn": "Mto."}
+        given = [write([{"id": "1", "text": text, "source": "LAFAND/MAFAND-MT"}, {"id": "2", "text": text}], "p.jsonl")]
+    else:
+        given = [write(targets, "t.jsonl")]
+        files["anchors"] = [write(anchors, "a.jsonl")]
+    out = tmp_path / "out.jsonl"
+    if policy == "error":
+        with pytest.raises(DataError, match=r"\.jsonl, line 1: a row for non-commercial use only \(CC-BY-NC-4\.0\)"):
+            pair(given, out, **files)
+        return
+    joined = pair(given, out, **files)
+    rows = rows_of(out)
+    assert [row["id"] for row in rows] == (["2"] if policy == "drop" else ["1", "2"])
+    assert joined.counts["left_out_non_commercial"] == (policy == "drop")
+    if policy == "keep":
+        expected = {"target": "CC-BY-NC-4.0 AND MIT", "anchor": "MIT AND CC-BY-NC-4.0", "parallel": "CC-BY-NC-4.0"}
+        assert rows[0]["license"] == expected[side]
+        made = json.loads(rows[0]["provenance"])
+        assert made["anchor" if side == "anchor" else "target"]["license"] == "CC-BY-NC-4.0"
+        card = write_pair_card(joined).read_text(encoding="utf-8")
+        name = "LAFAND/MAFAND-MT" if side == "parallel" else "news"
+        assert f"| {name} | CC-BY-NC-4.0 | 1 |" in card
+        assert "1 row that went in is for non-commercial use only." in card
+
+
+@pytest.mark.parametrize(
+    ("licence", "barred"),
+    [
+        ("CC-BY-NC-4.0", True),
+        ("cc by-nc-sa 3.0", True),
+        ("Non-commercial use only", True),
+        ("noncommercial", True),
+        ("MIT AND CC-BY-NC-4.0", True),
+        ("CC-BY-4.0", False),
+        ("Apache-2.0", False),
+        ("Incorporated", False),
+        (None, False),
+    ],
+)
+def test_non_commercial_licences_are_known_by_their_names(licence: str | None, barred: bool) -> None:
+    assert is_non_commercial(licence) is barred
+
+
+def test_every_source_of_the_pack_has_a_licence() -> None:
+    if PACK_VARIABLE not in os.environ:
+        pytest.skip(f"{PACK_VARIABLE} is not set")
+    silent = set()
+    for file in Path(os.environ[PACK_VARIABLE]).glob("*/*.jsonl.gz"):
+        for _, row in open_sources(file)[0].rows():
+            if licence_of(row) is None:
+                silent.add(row["source"])
+    assert silent == set()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"only": ["hin_Deva"]}, "no target in the languages of --only; 2 rows in others"),
+        ({"only": ["eng_Latn"]}, "--only eng_Latn: that is the anchor language"),
+        ({"only": ["hindi"]}, "--only: unknown language 'hindi'"),
+        ({"non_commercial": "kep"}, "non_commercial: 'kep' is no policy; did you mean 'keep'"),
+    ],
+)
+def test_requests_that_leave_nothing_are_named(
+    write: Write, tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        pair([write([*TARGETS, *ANCHORS])], tmp_path / "out.jsonl", **options)
+    assert not list(tmp_path.glob("*out*"))
+
+
+def test_files_without_targets_are_named(write: Write, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"only anchors \(eng_Latn\) and no targets"):
+        pair([write(ANCHORS)], tmp_path / "out.jsonl")
+    with pytest.raises(DataError, match=r"empty\.jsonl: no rows"):
+        pair([write([], "empty.jsonl")], tmp_path / "out.jsonl")
+    parallel = write([{"id": "1", "text": {"eng_Latn": "a", "swh_Latn": "b"}}], "p.jsonl")
+    with pytest.raises(DataError, match=r"p\.jsonl, line 1: a row with many languages among the anchors"):
+        pair([write(TARGETS)], tmp_path / "out.jsonl", anchors=[parallel])
+
+
+def test_an_input_is_never_overwritten_nor_a_folder_that_is_no_dataset(write: Write, tmp_path: Path) -> None:
+    both = write([*TARGETS, *ANCHORS])
+    before = both.read_bytes()
+    with pytest.raises(DataError, match="is an input as well"):
+        pair([both], both, overwrite=True)
+    with pytest.raises(DataError, match="a folder that save_to_disk did not write is not overwritten"):
+        pair([both], tmp_path, overwrite=True)
+    assert both.read_bytes() == before
+    with pytest.raises(DataError, match="a name of its own"):
+        pair([both], ".", overwrite=True)
+    for _ in range(2):
+        pair([both], tmp_path / "folder", overwrite=True)
+    assert load_from_disk(str(tmp_path / "folder"))["id"][:] == ["1", "2"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "pairs.jsonl"]
+
+
 @pytest.mark.parametrize("policy", ["error", "drop", "keep"])
 def test_a_target_without_anchor_follows_the_policy(write: Write, tmp_path: Path, policy: str) -> None:
     files = {"anchors": [write(ANCHORS[:1], "a.jsonl")], "missing_anchor": policy}
@@ -131,8 +240,6 @@ def test_an_output_that_exists_is_kept(write: Write, tmp_path: Path) -> None:
 
 
 def test_the_parallel_pack_pairs(tmp_path: Path) -> None:
-    import os
-
     if PACK_VARIABLE not in os.environ:
         pytest.skip(f"{PACK_VARIABLE} is not set")
     source = Path(os.environ[PACK_VARIABLE]) / "parallel" / "ntrex.jsonl.gz"

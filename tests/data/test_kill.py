@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
+import resource
 import signal
 import subprocess
 import sys
@@ -93,6 +95,36 @@ def play(tmp_path: Path, write: Write, kills: int, rows: int) -> None:
 
 def test_a_killed_run_continues_to_the_same_rows(write: Write, tmp_path: Path) -> None:
     play(tmp_path, write, kills=3, rows=120)
+
+
+def test_a_full_disk_stops_the_run_at_once_and_loses_nothing(write: Write, tmp_path: Path) -> None:
+    """Played by the limit that the system sets on the size of a file."""
+    source = write(
+        [{"id": f"r{n}", "language": "eng_Latn", "text": f"The river number {n} is wide."} for n in range(400)],
+        "source.jsonl",
+    )
+    numbered = re.compile(r"\d+")
+    out = tmp_path / "out.jsonl"
+    with FaultServer(answer=lambda b: f"नदी {numbered.findall(str(b['messages']))[-1]} चौड़ी है", latency=0.05) as server:
+        words = command(server, source, out)
+        most = 4000  # bytes: of some 250 a line
+        limited = subprocess.run(
+            words,
+            capture_output=True,
+            text=True,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (most, most)),
+        )
+        assert limited.returncode == 2, limited.stderr
+        assert "out.jsonl.journal: File too large" in limited.stderr
+        assert server.requests < 400
+        journal = (tmp_path / "out.jsonl.journal").read_bytes()
+        assert journal.endswith(b"\n")
+        kept = len(journal.splitlines()) - 1
+        assert kept > 0
+        before = server.requests
+        run(words)
+        assert server.requests == before + 400 - kept
+    assert len(without_dates(out)) == 400
 
 
 @pytest.mark.slow

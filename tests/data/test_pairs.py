@@ -243,13 +243,13 @@ def test_rows_without_anchors_are_plain_rows_when_kept(write: Write, pair: Pair)
 
 def test_no_row_left_is_an_error_with_counts(write: Write, pair: Pair) -> None:
     path = write([pair(anchor_text=None)])
-    with pytest.raises(DataError, match=r"no row left of 1 read \(dropped_missing_anchor 1\)"):
+    with pytest.raises(DataError, match=r"no row left of 1 row read \(dropped_missing_anchor 1\)"):
         read_pairs(path, missing_anchor="drop")
 
 
 def test_an_empty_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "none.jsonl").touch()
-    with pytest.raises(DataError, match=r"none.jsonl: no row left of 0 read"):
+    with pytest.raises(DataError, match=r"none.jsonl: no rows; the file is empty"):
         read_pairs(tmp_path / "none.jsonl")
 
 
@@ -259,9 +259,17 @@ def test_an_unknown_policy_is_named(write: Write, pair: Pair) -> None:
 
 
 BAD_LINES = [
-    (b'{"id": "2", ', r"bad.jsonl, line 2: broken JSON at column \d+"),
-    (b'["id"]', r"bad.jsonl, line 2: a JSON list where a row must be an object.*jq -c"),
-    (b'"id"', r"bad.jsonl, line 2: a JSON str where a row must be an object"),
+    (b'{"id": "2", ', r"bad.jsonl, line 2: broken JSON: the line ends at column 11 before its object does"),
+    (b'{"id": "2', r"bad.jsonl, line 2: broken JSON: the line ends at column 9 before its object does"),
+    (b'{"id": "2" "a": 1}', r"bad.jsonl, line 2: broken JSON at column 12: Expecting ','"),
+    (b"{", r"line 2: broken JSON: the line ends at column 1 .*`jq -c \.` writes each object on one line"),
+    (b'{"id": "2", "id": "3"}', r"line 2: the key 'id' occurs twice in one object"),
+    (b'{"id": "2", "text": {"swh_Latn": 1, "swh_Latn": 2}}', r"line 2: the key 'swh_Latn' occurs twice"),
+    (b'{"id": NaN}', r"line 2: NaN is no JSON"),
+    (b'{"id": %s}' % (b"1" * 5000), r"line 2: .*4300 digits"),
+    (b'{"id": %s}' % (b"[" * 100_000), r"line 2: broken JSON: nested too deeply"),
+    (b'["id"]', r"bad.jsonl, line 2: a JSON array where a row must be an object.*jq -c"),
+    (b'"id"', r"bad.jsonl, line 2: a JSON text where a row must be an object"),
     ('{"id": "é"}'.encode("latin-1"), r"bad.jsonl, line 2: not UTF-8 \(byte 0xe9 at column 9\)"),
     (b'{"id": "2", "language": "swh_Latn", "text": "a\\ud800", "anchor_text": "b"}', r"line 2.*half a surrogate pair"),
 ]
@@ -273,6 +281,49 @@ def test_a_bad_line_is_named_with_file_and_line(line: bytes, message: str, tmp_p
     path.write_bytes(json.dumps(pair()).encode() + b"\n" + line + b"\n")
     with pytest.raises(DataError, match=message):
         read_pairs(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.jsonl", '{"id": "1"}\n'.encode("utf-16"), "line 1: this is no text in UTF-8: it is UTF-16"),
+        ("a.jsonl", '{"id": "1"}\n'.encode("utf-16-le"), "line 1: this is no text in UTF-8: it may be UTF-16"),
+        ("a.jsonl", gzip.compress(b"{}\n"), "let its name end with .gz"),
+        ("a.jsonl", b"PAR1....", "let its name end with .parquet"),
+        ("a.csv", b"PK\x03\x04...", "a zip archive or a spreadsheet"),
+        ("a.jsonl.gz", b"{}\n", "not compressed by gzip, as its name says"),
+        ("a.csv", b"id;language\n1;swh_Latn\n", "the header is one column 'id;language'; cells are separated by ','"),
+        ("a.csv", b'id,text\n2,"b\n3,c\n', "lines 2 to 3: broken CSV"),
+        ("a.csv", b"id,messages\n1,[\n", "messages must hold JSON in a CSV file"),
+    ],
+)
+def test_a_file_of_another_kind_than_its_name_says_is_named(
+    name: str, content: bytes, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        read_pairs(tmp_path / name)
+
+
+def test_a_long_cell_of_csv_is_read_whole(tmp_path: Path) -> None:
+    long = "mto " * 100_000
+    (tmp_path / "a.csv").write_text(f"id,language,text,anchor_text\n1,swh_Latn,{long},a river\n")
+    assert read_pairs(tmp_path / "a.csv").dataset["text"][:] == [long]
+
+
+@pytest.mark.parametrize("damage", ["dataset_info.json", "state.json", "data-00000-of-00001.arrow"])
+def test_a_damaged_folder_is_named(damage: str, tmp_path: Path, pair: Pair) -> None:
+    Dataset.from_list([pair()]).save_to_disk(tmp_path / "folder")
+    (tmp_path / "folder" / damage).write_text("?")
+    with pytest.raises(DataError, match=r"folder: .*folder is damaged"):
+        read_pairs(tmp_path / "folder")
+
+
+def test_a_byte_order_mark_belongs_to_no_row(tmp_path: Path, pair: Pair) -> None:
+    (tmp_path / "a.jsonl").write_text(json.dumps(pair()) + "\n", encoding="utf-8-sig")
+    (tmp_path / "a.csv").write_text("id,language,text,anchor_text\n1,swh_Latn,a,b\n", encoding="utf-8-sig")
+    assert read_pairs([tmp_path / "a.jsonl"]).counts["kept"] == 1
+    assert read_pairs([tmp_path / "a.csv"]).counts["kept"] == 1
 
 
 def test_a_missing_file_names_the_nearest(write: Write, pair: Pair) -> None:

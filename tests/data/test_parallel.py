@@ -123,7 +123,12 @@ def test_the_pack_is_found_by_its_variable_alone(monkeypatch: pytest.MonkeyPatch
 def test_real_parallel_text_is_read_whole() -> None:
     files = [pack_dir() / "parallel" / f"{name}.jsonl.gz" for name in ("ntrex", "tatoeba", "storybooks")]
     wanted = ["hin_Deva", "ben_Beng", "tel_Telu", "swh_Latn"]
-    pairs = read_parallel(files, languages=wanted, same_as_anchor="drop")
+    with pytest.raises(
+        DataError, match=r"storybooks\.jsonl\.gz, line \d+: a row for non-commercial use only \(CC-BY-NC"
+    ):
+        read_parallel(files, languages=wanted, same_as_anchor="drop")
+    pairs = read_parallel(files, languages=wanted, same_as_anchor="drop", non_commercial="drop")
+    assert pairs.counts["left_out_non_commercial"] == 118
     dropped = sum(n for name, n in pairs.counts.items() if name.startswith("dropped_"))
     assert pairs.counts["read"] == pairs.counts["kept"] + dropped
     assert set(pairs.dataset["language"]) == set(wanted)

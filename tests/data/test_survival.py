@@ -58,6 +58,11 @@ def test_what_survives_passes(source: str, translation: str, language: str) -> N
 
 
 BAD = [
+    (
+        "The river is wide and the boat is small.",
+        "Tafsiri: The river is wide and the boat is small. Mto ni mpana sana na mashua yetu ni ndogo mno kwa kweli.",
+        "echo: the whole source",
+    ),
     ("He has 3 goats and 12 cows.", "Ana mbuzi 3 na ng'ombe 13.", "number lost: 12"),
     ("He has 3 goats and some cows.", "Ana mbuzi 3 na ng'ombe 7.", "number new: 7"),
     (r"The answer is \boxed{4}.", "Jibu ni 4.", "final answer: 0 boxes"),

@@ -130,7 +130,7 @@ def test_failed_requests_write_nothing_unless_asked(write: Write, tmp_path: Path
     source = write(QUESTIONS)
 
     with FaultServer(answer=answer, script=lambda number, seen: "400" if number == 2 else None) as server:
-        with pytest.raises(DataError, match=r"1 of 6 requests failed \(1 times status 400"):
+        with pytest.raises(DataError, match=r"1 of 6 requests failed \(1 time status 400"):
             run(server, source, tmp_path / "v.jsonl")
         assert not (tmp_path / "v.jsonl").exists()
     with FaultServer(answer=answer, script=lambda number, seen: "400") as server:
@@ -153,9 +153,89 @@ def test_another_setting_is_not_mixed_in(write: Write, tmp_path: Path) -> None:
             run(server, source, tmp_path / "v.jsonl", overwrite=True)
 
 
+SEVERAL = [
+    {
+        "id": "1",
+        "items": {
+            "eng_Latn": {
+                "context": "It has 35 steps.",
+                "question": "How many?",
+                "answers": ["35", "thirty-five"],
+            },
+            "swh_Latn": {"context": "Mnara una ngazi 35.", "question": "Ngapi?", "answers": ["35"]},
+        },
+    },
+    {
+        "id": "2",
+        "question": {"eng_Latn": "Who built the tower?", "fra_Latn": "Qui a construit la tour ?"},
+        "answers": {"eng_Latn": ["the mason Juma"], "fra_Latn": ["le maçon Juma"]},
+    },
+    {
+        "id": "3",
+        "context": "It is red.",
+        "question": "Which colour?",
+        "answers": {"text": ["red"], "answer_start": [6]},
+    },
+]
+
+
+def test_any_of_several_answers_is_right(write: Write, tmp_path: Path) -> None:
+    """The layouts of XQuAD, AfriQA and SQuAD."""
+    says = {
+        "How many?": r"\boxed{Thirty-five.}",
+        "Ngapi?": r"\boxed{36}",
+        "Who built": r"\boxed{\text{Mason Juma}}",
+        "Qui a": r"\boxed{Juma}",
+        "Which colour?": r"\boxed{Red}",
+    }
+    with FaultServer(answer=lambda b: next(v for k, v in says.items() if k in str(b["messages"]))) as server:
+        done = run(server, write(SEVERAL), tmp_path / "v.jsonl")
+        asked = [body["messages"][0]["content"] for body in server.bodies]
+    assert any(text.startswith("It is red.\n\nWhich colour?") for text in asked)
+    assert any(text.startswith("It has 35 steps.\n\nHow many?") for text in asked)
+    kept = rows_of(done.path)
+    assert [(row["id"], row["answer"], row["accepted"]) for row in kept] == [
+        ("1", "35", ["35", "thirty-five"]),
+        ("2", "the mason Juma", ["the mason Juma"]),
+        ("3", "red", ["red"]),
+    ]
+    assert {(row["id"], row["language"]) for row in rows_of(done.rejected)} == {("1", "swh_Latn"), ("2", "fra_Latn")}
+
+
+def test_source_and_licence_go_into_the_row_its_provenance_and_the_card(write: Write, tmp_path: Path) -> None:
+    rows = [{**QUESTIONS[0], "source": "MGSM"}, {**QUESTIONS[1], "source": "x", "license": "CC BY-NC 4.0"}]
+    with FaultServer(answer=answer) as server:
+        with pytest.raises(DataError, match="line 2: a row for non-commercial use only"):
+            run(server, write(rows), tmp_path / "v.jsonl")
+        done = run(server, write(rows), tmp_path / "v.jsonl", non_commercial="keep")
+    first, second = rows_of(done.path)
+    assert (first["source"], first["license"], second["license"]) == ("MGSM", "CC-BY-4.0", "CC BY-NC 4.0")
+    assert first["provenance"]["question"]["license"] == "CC-BY-4.0"
+    assert "| x | CC BY-NC 4.0 | 1 |" in done.card.read_text(encoding="utf-8")
+
+
+def test_a_run_can_grow_by_questions_and_draws(write: Write, tmp_path: Path) -> None:
+    source, out = write(QUESTIONS), tmp_path / "v.jsonl"
+    hot = Sampling(temperature=0.7)
+    with FaultServer(answer=answer) as server:
+        assert run(server, source, out, limit=1, sampling=hot).counts["asked"] == 2  # one id, in two languages
+        run(server, source, out, sampling=hot, overwrite=True)
+        assert server.requests == 6
+        run(server, source, out, samples=2, sampling=hot, overwrite=True)
+        assert server.requests == 12
+    assert rows_of(out)[0]["provenance"]["right"] == "2/2"
+    assert rows_of(out)[0]["provenance"]["seed"] == 42
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [
+        (
+            {"question": {"eng_Latn": "?"}, "answers": {"swh_Latn": ["a"]}},
+            "answers in eng_Latn must be a list of texts",
+        ),
+        ({"question": "?", "answers": []}, "answers in eng_Latn must be a list of texts"),
+        ({"items": {"eng_Latn": "?"}}, r"items\['eng_Latn'\] must be an object"),
         ({"prompt": "?"}, "no right answer to compare with"),
         ({"answer": "4"}, "no question"),
         ({"prompt": "?", "choices": ["a", "b"], "answer": 2}, "answer 2 where the choices are numbered 0 to 1"),
@@ -193,6 +273,10 @@ def test_choices_are_lettered_and_the_answer_is_a_letter(write: Write, tmp_path:
         ("mcq/mmlu_en.jsonl.gz", {"eng_Latn"}, 7000),
         ("mcq/xcopa.jsonl.gz", {"eng_Latn", "swh_Latn"}, 3000),
         ("mcq/winogrande_african.jsonl.gz", {"eng_Latn", "amh_Ethi"}, 20000),
+        ("mcq/mmlu_clinical_african.jsonl.gz", {"eng_Latn", "zul_Latn"}, 4000),
+        ("mcq/truthfulqa_mc1_en.jsonl.gz", {"eng_Latn"}, 400),
+        ("mcq/xquad.jsonl.gz", {"eng_Latn", "hin_Deva", "tha_Thai"}, 7000),
+        ("mcq/afriqa.jsonl.gz", {"eng_Latn", "swh_Latn", "fra_Latn"}, 8000),
     ],
 )
 def test_the_packs_layouts_are_read(file: str, languages: set[str], least: int) -> None:

@@ -58,7 +58,9 @@ def test_every_task_is_asked_once_and_answered(tmp_path: Path) -> None:
     assert (server.requests, outcome.done, outcome.fresh, outcome.failed) == (40, 40, 40, 0)
 
 
-@pytest.mark.parametrize("fault", ["429", "500", "503", "truncate", "not_json", "no_choices", "drop"])
+@pytest.mark.parametrize(
+    "fault", ["429", "500", "503", "truncate", "not_json", "no_choices", "drop", "gzip", "surrogate", "flood"]
+)
 def test_a_fault_is_retried_until_the_answer_is_good(tmp_path: Path, fault: str) -> None:
     with FaultServer(script=lambda number, seen: fault if seen < 2 and number % 3 == 0 else None) as server:
         outcome, results = ask(server, tmp_path)
@@ -67,11 +69,21 @@ def test_a_fault_is_retried_until_the_answer_is_good(tmp_path: Path, fault: str)
     assert outcome.failed == 0
 
 
-def test_a_request_without_an_answer_is_given_up_and_sent_again(tmp_path: Path) -> None:
-    with FaultServer(script=lambda number, seen: "hang" if number == 3 else None) as server:
-        outcome, results = ask(server, tmp_path, timeout=0.3)
-    assert results == expected()
-    assert outcome.retries == 1
+@pytest.mark.parametrize("fault", ["hang", "trickle"])
+def test_a_request_without_a_whole_answer_in_time_is_given_up_and_sent_again(tmp_path: Path, fault: str) -> None:
+    with FaultServer(script=lambda number, seen: fault if number == 3 else None) as server:
+        outcome, results = ask(server, tmp_path, 10, timeout=2.0)
+    assert results == expected(10)
+    assert outcome.retries >= 1
+
+
+def test_a_server_that_asks_to_wait_too_long_ends_the_run_and_keeps_what_is_done(tmp_path: Path) -> None:
+    with FaultServer(script=lambda number, seen: "wait_long" if number == 5 else None) as server:
+        with pytest.raises(DataError, match=r"asks to wait 901 s .*longer than this run waits for one \(900 s\)"):
+            ask(server, tmp_path, 50, limit=1)
+        outcome, results = ask(server, tmp_path, 50, limit=1)
+    assert results == expected(50)
+    assert outcome.fresh == 45
 
 
 def test_what_fails_to_the_last_is_no_result_and_is_tried_by_the_next_run(tmp_path: Path) -> None:
@@ -151,6 +163,12 @@ def test_a_key_is_sent_and_appears_in_no_error_and_no_journal(
         assert planted not in told + (tmp_path / "journal.jsonl").read_text()
 
 
+@pytest.mark.parametrize("url", ["nowhere", "http://", "http://[bad", "http://host:99999/v1", "ftp://host/v1", ""])
+def test_what_is_no_address_is_refused(url: str) -> None:
+    with pytest.raises(DataError, match=r"--url .*: not an address"):
+        Endpoint(url, "m", NO_KEY)
+
+
 @pytest.mark.parametrize("url", ["http://user:secret@host/v1", "http://host/v1?api_key=secret"])
 def test_keys_in_addresses_are_refused_without_repeating_them(url: str) -> None:
     with pytest.raises(DataError, match="keys belong in") as caught:
@@ -163,7 +181,13 @@ def test_missing_keys_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(DataError, match="ABSENT: the variable is not set"):
         read_key(environment="ABSENT")
     (tmp_path / "two").write_text("a b")
-    for file, told in (("two", "nothing else"), ("none", "no such file")):
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    for file, told in (
+        ("two", "nothing else"),
+        ("none", "no such file"),
+        ("binary", "no text"),
+        (".", "cannot be read .Is a directory."),
+    ):
         with pytest.raises(DataError, match=told):
             read_key(file=tmp_path / file)
 
@@ -240,9 +264,9 @@ def test_the_window_doubles_then_halves_once_per_round_then_creeps() -> None:
     assert crept == pytest.approx(9, abs=0.1)
 
 
-def test_the_window_never_passes_the_limit(tmp_path: Path) -> None:
-    with FaultServer(latency=0.02) as server:
-        ask(server, tmp_path, 200, limit=20)
+def test_the_window_reaches_the_limit_and_never_passes_it(tmp_path: Path) -> None:
+    with FaultServer(latency=1.0) as server:  # long, so that even a slow machine sends all that it may meanwhile
+        ask(server, tmp_path, 50, limit=20)
         assert server.most_at_once == 20
 
 
@@ -267,6 +291,26 @@ def test_progress_tells_rate_failures_and_time_left() -> None:
     told = bar.describe(outcome, 8)
     assert told.startswith("5.0/s, 0 failed, 0 retried, 8 at once")
     assert told.endswith("10 s left")
+
+
+def test_a_task_that_is_opened_again_is_asked_again_and_remembers_its_past(tmp_path: Path) -> None:
+    with Journal(tmp_path / "j.jsonl", {}) as journal:
+        journal.append([("a", 1), ("b", 2)])
+        journal.reopen({"a": {"tries": 3}})
+        assert ("a" in journal, len(journal), journal.past) == (False, 1, {"a": {"tries": 3}})
+    with Journal(tmp_path / "j.jsonl", {}) as journal:
+        assert ("a" in journal, journal.past) == (False, {"a": {"tries": 3}})
+        journal.append([("a", 4)])
+    with Journal(tmp_path / "j.jsonl", {}) as journal:
+        assert (journal.result("a"), journal.result("b")) == (4, 2)
+
+
+def test_a_file_that_is_no_journal_is_left_alone(tmp_path: Path) -> None:
+    for content in (b"mine", b'{"id": 1}\n', b'{"id": 1}\n{"id": 2}\n'):
+        (tmp_path / "j.jsonl").write_bytes(content)
+        with pytest.raises(DataError, match=r"damaged|not a journal"):
+            Journal(tmp_path / "j.jsonl", {})
+        assert (tmp_path / "j.jsonl").read_bytes() == content
 
 
 def test_journal_lines_are_plain_json(tmp_path: Path) -> None:

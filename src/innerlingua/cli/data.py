@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from innerlingua.cli.output import say
+
+if TYPE_CHECKING:
+    from innerlingua.data.quality import Quality
 
 __all__ = ["app"]
 
@@ -32,6 +35,9 @@ LanguageNames = Annotated[
     list[str] | None,
     typer.Option("--language-name", metavar="CODE=NAME", help="A language outside FLORES-200. Repeatable."),
 ]
+NonCommercial = Annotated[
+    str, typer.Option(help="Rows for non-commercial use only: error, drop, or keep, which opts in.")
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")]
 
 
@@ -44,6 +50,10 @@ Revision = Annotated[str | None, typer.Option(help="The model's revision: for th
 ReplyModel = Annotated[str | None, typer.Option(help="The name in the server's replies, where it is another.")]
 KeyEnv = Annotated[str | None, typer.Option(help="The environment variable that holds the server's key.")]
 KeyFile = Annotated[Path | None, typer.Option(help="A file that holds the server's key.")]
+QualityKeyEnv = Annotated[
+    str | None, typer.Option(help="The environment variable that holds the quality server's key.")
+]
+QualityKeyFile = Annotated[Path | None, typer.Option(help="A file that holds the quality server's key.")]
 Concurrency = Annotated[int, typer.Option(help="The most requests at once; fewer when the server asks for it.")]
 BatchSize = Annotated[int, typer.Option(help="Texts per forward pass, in process.")]
 Timeout = Annotated[float, typer.Option(help="Seconds until a request counts as lost.")]
@@ -52,8 +62,12 @@ Patience = Annotated[float, typer.Option(help="Seconds without any success after
 TopP = Annotated[float, typer.Option(help="Nucleus sampling.")]
 MaxTokens = Annotated[int, typer.Option(help="The most tokens of one answer.")]
 Seed = Annotated[int, typer.Option(help="Of the first draw; each further draw adds one.")]
-Limit = Annotated[int | None, typer.Option(help="Only the first so many rows.")]
+Limit = Annotated[int | None, typer.Option(help="Only the first so many rows; a later run may ask for more.")]
 Partial = Annotated[bool, typer.Option("--partial", help="Write the rest although requests failed.")]
+RetryFailed = Annotated[
+    bool,
+    typer.Option("--retry-failed", help="Ask anew for what was set aside, with other draws, and replace the outputs."),
+]
 Restart = Annotated[bool, typer.Option("--restart", help="Forget what an earlier run has done.")]
 
 
@@ -86,6 +100,7 @@ def verify(
     attempts: Attempts = 8,
     patience: Patience = 120.0,
     language_name: LanguageNames = None,
+    non_commercial: NonCommercial = "error",
     partial: Partial = False,
     restart: Restart = False,
     overwrite: Overwrite = False,
@@ -128,6 +143,7 @@ def verify(
         language_names=_names(language_name),
         samples=samples,
         agreement=agreement,
+        non_commercial=non_commercial,
         limit=limit,
         partial=partial,
         restart=restart,
@@ -154,6 +170,8 @@ def translate(
     tries: Annotated[int, typer.Option(help="Translations of one text before its row is set aside.")] = 3,
     quality_url: Annotated[str | None, typer.Option(help="A server that estimates quality.")] = None,
     quality_min: Annotated[float, typer.Option(help="The least quality that passes.")] = 0.0,
+    quality_key_env: QualityKeyEnv = None,
+    quality_key_file: QualityKeyFile = None,
     length_ratio: Annotated[
         str | None, typer.Option(metavar="LOW:HIGH", help="Length over the source's, in characters.")
     ] = None,
@@ -171,6 +189,8 @@ def translate(
     attempts: Attempts = 8,
     patience: Patience = 120.0,
     language_name: LanguageNames = None,
+    non_commercial: NonCommercial = "error",
+    retry_failed: RetryFailed = False,
     partial: Partial = False,
     restart: Restart = False,
     overwrite: Overwrite = False,
@@ -183,7 +203,6 @@ def translate(
     """
     from innerlingua.data.asking import ModelSpec, Sampling
     from innerlingua.data.survival import read_limits
-    from innerlingua.data.translate import Quality
     from innerlingua.data.translate import translate as run
     from innerlingua.data.work.keys import read_key
 
@@ -209,9 +228,11 @@ def translate(
         language_names=_names(language_name),
         tries=tries,
         limits=read_limits(length_ratio),
-        quality=Quality(quality_url, quality_min) if quality_url else None,
+        quality=_quality(quality_url, quality_min, quality_key_env, quality_key_file),
         identify=identify,
+        non_commercial=non_commercial,
         limit=limit,
+        retry_failed=retry_failed,
         partial=partial,
         restart=restart,
         overwrite=overwrite,
@@ -222,6 +243,20 @@ def translate(
         say(f"  set aside for {kind}: {count:,}")
     say(f"language identifier: {done.identifier}")
     say(f"wrote {done.path}, {done.set_aside} and {done.card}")
+
+
+def _quality(url: str | None, least: float, key_env: str | None, key_file: Path | None) -> Quality | None:
+    """The quality server that the options describe."""
+    from innerlingua.data.quality import Quality
+    from innerlingua.data.work.keys import read_key
+    from innerlingua.errors import DataError
+
+    if url is None:
+        if key_env or key_file or least:
+            raise DataError("--quality-min and --quality-key: they say nothing without --quality-url")
+        return None
+    key = read_key(environment=key_env, file=key_file, option="--quality-key")
+    return Quality(url, least, key)
 
 
 @app.command("pair")
@@ -242,6 +277,7 @@ def pair(
     same_as_anchor: Annotated[str, typer.Option(help="Targets equal to their anchor: error, drop or keep.")] = "error",
     empty: Annotated[str, typer.Option(help="Rows with blank text: error or drop.")] = "error",
     duplicate: Annotated[str, typer.Option(help="An id again in one language: error or drop.")] = "error",
+    non_commercial: NonCommercial = "error",
     overwrite: Overwrite = False,
 ) -> None:
     """Join anchors and targets by id and write what `train` reads, with a data card beside it.
@@ -266,6 +302,7 @@ def pair(
         same_as_anchor=same_as_anchor,
         empty=empty,
         duplicate=duplicate,
+        non_commercial=non_commercial,
         overwrite=overwrite,
     )
     card = write_pair_card(joined)

@@ -9,6 +9,7 @@ the main thread.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 from typing import Final
@@ -16,7 +17,16 @@ from typing import Final
 from innerlingua.data.scripts import ascii_digits
 from innerlingua.errors import DataError, nearest
 
-__all__ = ["EXTRACTORS", "Extractor", "boxed_answers", "extract_boxed", "extractor", "same_answer"]
+__all__ = [
+    "EXTRACTORS",
+    "Extractor",
+    "boxed_answers",
+    "extract_boxed",
+    "extract_choice",
+    "extractor",
+    "same_answer",
+    "same_text",
+]
 
 Extractor = Callable[[str], str | None]
 """A model's text -> its final answer, or None when it gives none."""
@@ -86,8 +96,8 @@ def extractor(name: str) -> Extractor:
     """
     if name not in EXTRACTORS:
         raise DataError(
-            f"--answer {name!r}: no such extractor{nearest(name, EXTRACTORS)}. A function of your own can be passed as "
-            "verify(extract=...) from Python."
+            f"--answer {name!r}: no such extractor (from Python, verify(extract=...) takes a function of your own)"
+            f"{nearest(name, EXTRACTORS)}"
         )
     return EXTRACTORS[name]
 
@@ -107,6 +117,20 @@ def same_answer(found: str, gold: str) -> bool:
     if not (re.search(r"[\d\\]", one) and re.search(r"[\d\\]", other)) and not re.search(r"[=^+*/\\()]", one + other):
         return False  # two words: nothing to calculate
     return _equal_mathematics(one, other)
+
+
+def same_text(found: str, gold: str, language: str) -> bool:
+    """Whether two short texts are equal but for case, punctuation and spaces, and English articles in English.
+
+    The exact match of extractive question answering (Rajpurkar et al. 2016, arXiv 1606.05250).
+    """
+    return _words(found, language) == _words(gold, language) != []
+
+
+def _words(text: str, language: str) -> list[str]:
+    bare = "".join(" " if unicodedata.category(c).startswith("P") else c for c in _plain(text).casefold())
+    articles = ("a", "an", "the") if language.startswith("eng") else ()
+    return [word for word in bare.split() if word not in articles]
 
 
 def _plain(answer: str) -> str:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeVar
 
-from innerlingua.data.sources import Source
+from innerlingua.data.wording import counted
 from innerlingua.data.work import ApiKey, ChatClient, Endpoint, Outcome, Reply
 from innerlingua.errors import DataError
 
-__all__ = ["Backend", "ModelSpec", "Sampling", "hash_of", "require_whole", "rows_hash"]
+__all__ = ["Backend", "ModelSpec", "Sampling", "first_rows", "require_whole"]
+
+
+_Row = TypeVar("_Row")
 
 
 class Backend(Protocol):
@@ -36,6 +38,14 @@ class Sampling:
     top_p: float = 1.0
     max_tokens: int = 2048
     seed: int = 42
+
+    def __post_init__(self) -> None:
+        if not (self.temperature >= 0 and math.isfinite(self.temperature)):
+            raise DataError(f"--temperature {self.temperature}: 0 or more")
+        if not 0 < self.top_p <= 1:
+            raise DataError(f"--top-p {self.top_p}: above 0, up to 1")
+        if self.max_tokens < 1:
+            raise DataError(f"--max-tokens {self.max_tokens}: at least 1")
 
     def fields(self, draw: int) -> dict[str, Any]:
         """The fields of a request for draw number `draw`."""
@@ -75,10 +85,16 @@ class ModelSpec:
     attempts: int = 8
     patience: float = 120.0
 
-    def open(self, *, languages: tuple[str, str] | None = None) -> Backend:
+    def __post_init__(self) -> None:
+        for name in ("concurrency", "batch_size", "attempts"):
+            if getattr(self, name) < 1:
+                raise DataError(f"--{name.replace('_', '-')} {getattr(self, name)}: at least 1")
+        for name in ("timeout", "patience"):
+            if not getattr(self, name) > 0:
+                raise DataError(f"--{name} {getattr(self, name)}: seconds above 0")
+
+    def open(self) -> Backend:
         """The backend; nothing is loaded or connected yet."""
-        if self.concurrency < 1:
-            raise DataError(f"--concurrency {self.concurrency}: at least 1")
         if self.url is not None:
             endpoint = Endpoint(self.url, self.model, self.key, self.timeout, self.reply_model)
             return ChatClient(endpoint, limit=self.concurrency)
@@ -92,25 +108,15 @@ class ModelSpec:
         return self.concurrency if self.url is not None else 2 * self.batch_size
 
 
-def hash_of(files: Sequence[Source]) -> dict[str, str]:
-    """File name -> SHA-256, for what a job was begun with; a data set in memory has only its name."""
-    hashes = {}
-    for source in files:
-        path = Path(source.name)
-        if path.is_file():
-            with path.open("rb") as stream:
-                hashes[path.name] = hashlib.file_digest(stream, "sha256").hexdigest()
-        else:
-            hashes[path.name] = rows_hash(source)
-    return hashes
+def first_rows(rows: Iterable[_Row], limit: int | None) -> list[_Row]:
+    """The first `limit` rows, or all; every row is read either way, so that a bad one is found before work begins.
 
-
-def rows_hash(source: Source) -> str:
-    """SHA-256 over the rows of a source that is no file."""
-    digest = hashlib.sha256()
-    for number, row in source.rows():
-        digest.update(repr((number, sorted(row.items()))).encode())
-    return digest.hexdigest()
+    Raises:
+        DataError: the limit is below 1.
+    """
+    if limit is not None and limit < 1:
+        raise DataError(f"--limit {limit}: at least 1")
+    return list(rows)[:limit]
 
 
 def require_whole(outcome: Outcome, total: int, *, partial: bool) -> None:
@@ -121,8 +127,8 @@ def require_whole(outcome: Outcome, total: int, *, partial: bool) -> None:
     """
     missing = total - outcome.done
     if missing and not partial:
-        reasons = "; ".join(f"{count} times {reason}" for reason, count in outcome.failures.most_common(3))
+        reasons = "; ".join(f"{counted(n, 'time')} {reason}" for reason, n in outcome.failures.most_common(3))
         raise DataError(
-            f"{missing} of {total} requests failed ({reasons}). Nothing was written; what is done is kept. Run the "
-            "same command again to retry them, or with --partial to write the rest."
+            f"{missing:,} of {counted(total, 'request')} failed ({reasons}). Nothing was written; what is done is "
+            "kept. Run the same command again to retry them, or with --partial to write the rest."
         )

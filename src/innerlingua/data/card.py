@@ -5,17 +5,24 @@ The page begins with the front matter that dataset hubs read. It holds counts, s
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from innerlingua.data.files import write_text
+from innerlingua.data.hashes import file_hash
 from innerlingua.data.joining import Joined
+from innerlingua.data.licences import is_non_commercial
+from innerlingua.data.wording import counted
 
-__all__ = ["card_path", "file_hash", "today", "write_card", "write_pair_card"]
+__all__ = ["LICENCE_NOTE", "card_path", "today", "write_card", "write_pair_card"]
+
+LICENCE_NOTE: Final = (
+    "Licences are what rows state, or what is known of the source that they name; where they are not stated, look "
+    "them up at the source. That of a model that wrote text is its own."
+)
 
 
 def card_path(output: Path) -> Path:
@@ -31,26 +38,14 @@ def today() -> str:
     return datetime.now(UTC).date().isoformat()
 
 
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file; of a folder, of the names and hashes of its files."""
-    digest = hashlib.sha256()
-    if path.is_dir():
-        for file in sorted(p for p in path.rglob("*") if p.is_file()):
-            digest.update(f"{file.relative_to(path)} {file_hash(file)}\n".encode())
-    else:
-        with path.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
-
-
 def write_card(
     output: Path,
     *,
     title: str,
     languages: Mapping[str, int],
     counts: Mapping[str, int],
-    sources: Sequence[str],
+    sources: Mapping[str, str],
+    licences: Mapping[tuple[str, str], int],
     settings: Mapping[str, Any],
     notes: Sequence[str] = (),
 ) -> Path:
@@ -61,10 +56,14 @@ def write_card(
         title: what was made.
         languages: rows by language.
         counts: what was read, kept, dropped.
-        sources: the files that were read.
+        sources: the files that were read -> their SHA-256.
+        licences: (source, licence) -> rows that were read, as `Licences` counts them.
         settings: how it was made; keys must not be in it.
         notes: sentences for the end, such as what the reader must check.
     """
+    barred = sum(count for (_, licence), count in licences.items() if is_non_commercial(licence))
+    if barred:
+        notes = [f"{counted(barred, 'row')} that went in {_are(barred)} for non-commercial use only.", *notes]
     lines = [
         "---",
         "language:",
@@ -87,7 +86,11 @@ def write_card(
         "",
         "## Made from",
         "",
-        *(_source_line(name) for name in sources),
+        *(f"- `{name}`, SHA-256 `{digest}`" for name, digest in sources.items()),
+        "",
+        "| source | licence | rows read |",
+        "|---|---|---:|",
+        *(f"| {_cell(source)} | {_cell(licence)} | {count} |" for (source, licence), count in sorted(licences.items())),
         "",
         "## Settings",
         "",
@@ -102,9 +105,12 @@ def write_card(
     return path
 
 
-def _source_line(name: str) -> str:
-    path = Path(name)
-    return f"- `{path.name}`, SHA-256 `{file_hash(path)}`" if path.exists() else f"- `{path.name}`"
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
 
 
 def write_pair_card(joined: Joined) -> Path:
@@ -115,10 +121,11 @@ def write_pair_card(joined: Joined) -> Path:
         languages=joined.languages,
         counts=joined.counts,
         sources=joined.sources,
-        settings={"columns_left_out": joined.ignored_columns},
+        licences=joined.licences,
+        settings={**joined.settings, "columns_left_out": joined.ignored_columns},
         notes=[
             "`provenance` of each row says, as JSON, where target and anchor came from: model, template, settings and "
             "date where a model wrote them, file and line where a file held them.",
-            "Licences are those of the sources; look them up there.",
+            LICENCE_NOTE,
         ],
     )

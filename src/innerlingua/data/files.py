@@ -10,7 +10,7 @@ import gzip
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
@@ -25,20 +25,44 @@ __all__ = ["check_output", "replaced", "write_rows", "write_tables", "write_text
 _ENDINGS = (".jsonl", ".jsonl.gz", ".parquet")
 
 
-def check_output(path: str | Path, *, overwrite: bool) -> Path:
+def check_output(path: str | Path, *, overwrite: bool, inputs: Sequence[Any] = ()) -> Path:
     """The path of an output, refused before any work when it cannot be written.
 
+    Args:
+        path: as the user gave it.
+        overwrite: whether what is there may be replaced.
+        inputs: what is read; an output never takes the place of an input.
+
     Raises:
-        DataError: it exists and `overwrite` is false, its ending names no format, or its folder is a file.
+        DataError: it exists and `overwrite` is false, its ending names no format, it is one of the inputs, or a
+            folder that `save_to_disk` did not write, or its own folder is a file.
     """
     out = Path(path)
+    if not out.name or out.name in (".", ".."):
+        raise DataError(f"{path}: give the output a name of its own")
     if out.suffix and not out.name.endswith(_ENDINGS):
         raise DataError(f"{path}: unknown format; an output ends with {', '.join(_ENDINGS)}, or is a folder's name")
+    for given in inputs:
+        if isinstance(given, str | Path) and out.exists() and Path(given).exists() and out.samefile(given):
+            raise DataError(f"{path}: is an input as well; inputs are never changed. Choose another name.")
     if out.exists() and not overwrite:
         raise DataError(f"{path}: exists already; choose another name, or --overwrite")
-    if out.parent.exists() and not out.parent.is_dir():
-        raise DataError(f"{path}: {out.parent} is no folder")
+    if out.is_dir() and (out.suffix or not _is_dataset(out)):
+        raise DataError(f"{path}: a folder that save_to_disk did not write is not overwritten; choose another name")
+    folder = next(parent for parent in out.absolute().parents if parent.exists())
+    if not folder.is_dir():
+        raise DataError(f"{path}: {folder} is no folder")
+    if not os.access(folder, os.W_OK):
+        raise DataError(f"{path}: nothing can be written in {folder}")
     return out
+
+
+def _is_dataset(folder: Path) -> bool:
+    """Whether a folder is what `save_to_disk` writes and nothing else, so that it may be replaced."""
+    names = {entry.name for entry in folder.iterdir()}
+    return {"state.json", "dataset_info.json"} <= names and all(
+        name.endswith(".arrow") or name in ("state.json", "dataset_info.json") or name.startswith(".") for name in names
+    )
 
 
 @contextmanager
@@ -52,8 +76,13 @@ def replaced(path: Path) -> Iterator[Path]:
             with temporary.open("rb") as written:
                 os.fsync(written.fileno())
         if path.is_dir():
-            shutil.rmtree(path)
-        temporary.replace(path)
+            # Out of the way first: at every moment one of the two is whole.
+            before = path.with_name(f"{temporary.name}.before")
+            path.replace(before)
+            temporary.replace(path)
+            shutil.rmtree(before)
+        else:
+            temporary.replace(path)
     finally:
         if temporary.is_dir():
             shutil.rmtree(temporary)

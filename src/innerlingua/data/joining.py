@@ -13,17 +13,21 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
 import xxhash
 
 from innerlingua.data.files import check_output, write_tables
+from innerlingua.data.hashes import hash_of
 from innerlingua.data.languages import ENGLISH, check_language, known_languages
+from innerlingua.data.licences import Licences, both, licence_of
 from innerlingua.data.pairs import RowChecker
 from innerlingua.data.parallel import expand_parallel
-from innerlingua.data.rows import KINDS, PREFIX
+from innerlingua.data.rows import KINDS, PREFIX, row_id_of
 from innerlingua.data.sources import Source, open_sources
+from innerlingua.data.wording import counted
 from innerlingua.errors import DataError
 
 __all__ = ["CARRIED", "Joined", "pair"]
@@ -36,12 +40,18 @@ _CONTENT: Final = tuple(column for columns in KINDS.values() for column in colum
 
 @dataclass(frozen=True)
 class Joined:
-    """What a join wrote: the file, counts (read = kept + the dropped; anchors, and unused ones), sources."""
+    """What a join wrote.
+
+    `counts`: read = kept + the dropped; anchors, the repeated and unused ones among them; rows left out before.
+    `sources` maps files to their SHA-256, `licences` (source, licence) to rows that were read.
+    """
 
     path: Path
     counts: dict[str, int]
     languages: dict[str, int]
-    sources: list[str]
+    sources: dict[str, str]
+    licences: dict[tuple[str, str], int]
+    settings: dict[str, Any]
     ignored_columns: list[str]
 
 
@@ -58,6 +68,7 @@ def pair(
     same_as_anchor: str = "error",
     empty: str = "error",
     duplicate: str = "error",
+    non_commercial: str = "error",
     overwrite: bool = False,
 ) -> Joined:
     """Join targets with the anchors of the same id and write what `train` reads.
@@ -71,42 +82,59 @@ def pair(
         only: target languages to take; all unless given.
         languages: `{code: English name}` for languages outside FLORES-200.
         missing_anchor, same_as_anchor, empty, duplicate: policies of `read_pairs`.
+        non_commercial: rows, anchors too, whose licence allows no commercial use: `error`, `drop` or `keep`.
         overwrite: replace an output that exists.
 
     Raises:
         DataError: a file or row cannot be read, two different anchors have one id, a language is unknown, or a rule
             is broken whose policy is `error`. The message names file, line and id.
     """
-    out = check_output(output, overwrite=overwrite)
+    out = check_output(output, overwrite=overwrite, inputs=[*targets, *anchors])
     known = known_languages(languages)
-    for code in (anchor_language, *([language] if language else []), *(only or [])):
-        check_language(code, "languages", known=known)
-    target_sources = open_sources(list(targets))
-    anchor_sources = open_sources(list(anchors)) if anchors else []
-    join = _Join(anchor_language, language, None if only is None else frozenset(only))
-    for source in anchor_sources:
-        join.collect(source, apart=True)
-    for source in target_sources:
-        join.collect(source, apart=False)
+    for option, codes in (("anchor-language", [anchor_language]), ("language", [language]), ("only", only or [])):
+        for code in codes:
+            if code is not None:
+                check_language(code, f"--{option}", known=known)
+    if only is not None and anchor_language in only:
+        raise DataError(f"--only {anchor_language}: that is the anchor language, and no target can be in it")
     policies = {
         "missing_anchor": missing_anchor,
         "same_as_anchor": same_as_anchor,
         "empty": empty,
         "duplicate": duplicate,
     }
-    joined = [replace(source, rows=partial(join.rows, source)) for source in target_sources]
+    licences, again = Licences(non_commercial), Licences(non_commercial)
+    target_sources = open_sources(list(targets))
+    anchor_sources = open_sources(list(anchors)) if anchors else []
+    join = _Join(anchor_language, language, None if only is None else frozenset(only))
+    joined = [replace(source, rows=partial(join.rows, licences.admit(source))) for source in target_sources]
     checker = RowChecker(joined, known, policies, carry=CARRIED)
-    counted: dict[str, int] = {}
-    write_tables(out, _counting(checker, counted))
+    for source in anchor_sources:
+        join.collect(licences.admit(source), apart=True)
+    for source in target_sources:
+        join.collect(again.admit(source), apart=False)  # these are read again as targets, and counted then
+    by_language: dict[str, int] = {}
+    try:
+        write_tables(out, _counting(checker, by_language))
+    except DataError as error:
+        raise (DataError(join.nothing([*targets, *anchors])) if checker.counts["read"] == 0 else error) from error
     counts = {
         **checker.counts,
         "anchors": len(join.anchors),
         "anchors_repeated": join.repeated,
         "anchors_unused": len(join.anchors) - len(join.used),
         "left_out_language": join.left_out,
+        "left_out_non_commercial": licences.dropped,
     }
-    names = [source.name for source in (*anchor_sources, *target_sources)]
-    return Joined(out, counts, dict(sorted(counted.items())), names, sorted(checker.ignored - {"lang"}))
+    return Joined(
+        path=out,
+        counts=counts,
+        languages=dict(sorted(by_language.items())),
+        sources=hash_of([*anchor_sources, *target_sources]),
+        licences=dict(licences.counts),
+        settings={**policies, "anchor_language": anchor_language, "only": only, "non_commercial": non_commercial},
+        ignored_columns=sorted(checker.ignored - {"lang", "licence"}),
+    )
 
 
 def _counting(checker: RowChecker, counted: dict[str, int]) -> Iterator[Any]:
@@ -142,20 +170,23 @@ class _Join:
                 )
             if not apart and (language != self._anchor_language or _is_pair(row)):
                 continue
+            if isinstance(row.get("text"), dict):
+                raise DataError(
+                    f"{source.place(number)}: a row with many languages among the anchors; it carries both sides, so "
+                    "give its file as a target, without --anchors"
+                )
             self._keep(row, source, number)
 
     def _keep(self, row: dict[str, Any], source: Source, number: int) -> None:
         where = source.place(number)
-        if row.get("id") is None:
-            raise DataError(f"{where}: no column 'id' (or it is null). An anchor is found by its id.")
+        row_id = row_id_of(row, where)
         content = {column: row[column] for column in _CONTENT if row.get(column) is not None}
         if not content:
             raise DataError(
-                f"{where} (id {row['id']!r}): no content. An anchor needs text, or prompt and completion, or messages; "
+                f"{where} (id {row_id!r}): no content. An anchor needs text, or prompt and completion, or messages; "
                 f"its columns: {', '.join(sorted(row))}."
             )
-        row_id = str(row["id"])
-        digest = xxhash.xxh3_64_intdigest(json.dumps(content, sort_keys=True).encode())
+        digest = xxhash.xxh3_64_intdigest(json.dumps(content, sort_keys=True, default=str).encode())
         first = self._digests.setdefault(row_id, digest)
         if first != digest:
             raise DataError(
@@ -170,7 +201,16 @@ class _Join:
         for name in ("group", "answer", "source", "license"):
             if row.get(name) is not None:
                 kept[name] = row[name]
-        self.anchors[row_id] = json.dumps(kept, ensure_ascii=False).encode()
+        self.anchors[row_id] = json.dumps(kept, ensure_ascii=False, default=str).encode()
+
+    def nothing(self, paths: Sequence[str | Path]) -> str:
+        """Why there was no target to join."""
+        names = ", ".join(str(path) for path in paths)
+        if self.left_out:
+            return f"{names}: no target in the languages of --only; {counted(self.left_out, 'row')} in others"
+        if self.anchors:
+            return f"{names}: only anchors ({self._anchor_language}) and no targets; give files of targets as well"
+        return f"{names}: no rows"
 
     def rows(self, source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
         """The targets of a source, each with its anchor's columns where there is one."""
@@ -178,11 +218,12 @@ class _Join:
         first = next(rows, None)
         if first is None:
             return
+        opened = replace(source, rows=lambda: chain((first,), rows))
         if isinstance(first[1].get("text"), dict):
-            expanded = expand_parallel(source, anchor=self._anchor_language)
-            yield from self._wanted((n, self._finished(row, source, n, None)) for n, row in expanded)
+            expanded = expand_parallel(opened, anchor=self._anchor_language)
+            yield from self._wanted((n, self._finished(row, _provenance(row, source, n))) for n, row in expanded)
             return
-        yield from self._wanted(self._joined(source, first, rows))
+        yield from self._wanted(self._joined(opened))
 
     def _wanted(self, rows: Iterator[tuple[int, dict[str, Any]]]) -> Iterator[tuple[int, dict[str, Any]]]:
         for number, row in rows:
@@ -191,54 +232,49 @@ class _Join:
                 continue
             yield number, row
 
-    def _joined(
-        self, source: Source, first: tuple[int, dict[str, Any]], rest: Iterator[tuple[int, dict[str, Any]]]
-    ) -> Iterator[tuple[int, dict[str, Any]]]:
-        for number, given in _chain(first, rest):
+    def _joined(self, source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
+        for number, given in source.rows():
             row = dict(given)
             if row.get("language") is None:
                 row["language"] = row.pop("lang", None) or self._language
-            if _is_pair(row):
-                yield number, self._finished(row, source, number, None)
+            paired = _is_pair(row)
+            if row["language"] == self._anchor_language and not paired:
                 continue
-            if row["language"] == self._anchor_language:
-                continue
-            stored = self.anchors.get(str(row.get("id")))
+            own = _provenance(row, source, number)
+            stored = None if paired else self.anchors.get(str(row.get("id")))
             if stored is None:
-                yield number, self._finished(row, source, number, None)
+                yield number, self._finished(row, own)
                 continue
             self.used.add(str(row["id"]))
             anchor = json.loads(stored)
             origin = anchor.pop("provenance")
+            licence = both(licence_of(row), anchor.get("license"))
             row = {
                 **anchor,
                 **{k: v for k, v in row.items() if v is not None},
                 "anchor_language": self._anchor_language,
+                "license": licence,
             }
-            yield number, self._finished(row, source, number, origin)
+            yield number, self._finished(row, own, origin)
 
     def _finished(
-        self, row: dict[str, Any], source: Source, number: int, anchor: dict[str, Any] | None
+        self, row: dict[str, Any], own: dict[str, Any], anchor: dict[str, Any] | None = None
     ) -> dict[str, Any]:
         """The row with `provenance` of both sides and carried columns as text."""
-        own = _provenance(row, source, number)
-        whole = own if set(own) == {"target", "anchor"} else {"target": own, **({"anchor": anchor} if anchor else {})}
-        row["provenance"] = json.dumps(whole, ensure_ascii=False)
+        whole = own if _of_pair(own) else {"target": own, **({"anchor": anchor} if anchor else {})}
+        row["provenance"] = json.dumps(whole, ensure_ascii=False, default=str)
         for name in CARRIED:
             if row.get(name) is not None and not isinstance(row[name], str):
-                row[name] = json.dumps(row[name], ensure_ascii=False)
+                row[name] = json.dumps(row[name], ensure_ascii=False, default=str)
         return row
-
-
-def _chain(
-    first: tuple[int, dict[str, Any]], rest: Iterator[tuple[int, dict[str, Any]]]
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    yield first
-    yield from rest
 
 
 def _is_pair(row: dict[str, Any]) -> bool:
     return any(row.get(PREFIX + column) is not None for column in _CONTENT)
+
+
+def _of_pair(provenance: dict[str, Any]) -> bool:
+    return "target" in provenance and set(provenance) <= {"target", "anchor"}
 
 
 def _provenance(row: dict[str, Any], source: Source, number: int) -> dict[str, Any]:
@@ -247,11 +283,10 @@ def _provenance(row: dict[str, Any], source: Source, number: int) -> dict[str, A
     if isinstance(given, str):
         try:
             given = json.loads(given)
-        except json.JSONDecodeError:
+        except ValueError:
             return {"note": given}
+    origin = {name: row[name] for name in ("source", "license") if row.get(name) is not None}
     if isinstance(given, dict):
-        return given
-    origin: dict[str, Any] = {"file": Path(source.name).name, source.unit: number}
-    if row.get("source") is not None:
-        origin["source"] = row["source"]
-    return origin
+        # What `pair` wrote holds both sides and goes through as it is.
+        return given if _of_pair(given) else {**origin, **given}
+    return {"file": Path(source.name).name, source.unit: number, **origin}

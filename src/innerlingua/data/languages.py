@@ -6,12 +6,13 @@ for the whole project; languages outside it are added by the user as `{code: nam
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from typing import Final
 
-from innerlingua.errors import DataError, nearest
+from innerlingua.errors import DataError
 
-__all__ = ["ENGLISH", "LANGUAGES", "check_language", "known_languages"]
+__all__ = ["ENGLISH", "LANGUAGES", "SHORT_CODES", "check_language", "known_languages"]
 
 ENGLISH: Final = "eng_Latn"
 """The anchor language unless a row says otherwise."""
@@ -224,6 +225,35 @@ LANGUAGES: Final[dict[str, str]] = {
 }
 """FLORES-200 code -> English name, all 204 of them."""
 
+SHORT_CODES: Final[dict[str, str]] = {
+    "afr": "af", "amh": "am", "arb": "ar", "acm": "ar", "acq": "ar", "aeb": "ar", "ajp": "ar", "apc": "ar",
+    "ars": "ar", "ary": "ar", "arz": "ar", "asm": "as", "azj": "az", "azb": "az", "bel": "be", "bul": "bg",
+    "ben": "bn", "bos": "bs", "cat": "ca", "ces": "cs", "cym": "cy", "dan": "da", "deu": "de", "dzo": "dz",
+    "ell": "el", "eng": "en", "epo": "eo", "spa": "es", "est": "et", "eus": "eu", "pes": "fa", "prs": "fa",
+    "fin": "fi", "fao": "fo", "fra": "fr", "gle": "ga", "glg": "gl", "guj": "gu", "heb": "he", "hin": "hi",
+    "hrv": "hr", "hat": "ht", "hun": "hu", "hye": "hy", "ind": "id", "isl": "is", "ita": "it", "jpn": "ja",
+    "jav": "jv", "kat": "ka", "kaz": "kk", "khm": "km", "kan": "kn", "kor": "ko", "ckb": "ku", "kmr": "ku",
+    "kir": "ky", "ltz": "lb", "lao": "lo", "lit": "lt", "lvs": "lv", "plt": "mg", "mkd": "mk", "mal": "ml",
+    "khk": "mn", "mar": "mr", "zsm": "ms", "mlt": "mt", "npi": "ne", "nld": "nl", "nno": "nn", "nob": "no",
+    "oci": "oc", "ory": "or", "pan": "pa", "pol": "pl", "pbt": "ps", "por": "pt", "quy": "qu", "ron": "ro",
+    "rus": "ru", "kin": "rw", "sin": "si", "slk": "sk", "slv": "sl", "als": "sq", "srp": "sr", "swe": "sv",
+    "swh": "sw", "tam": "ta", "tel": "te", "tha": "th", "tgl": "tl", "tur": "tr", "uig": "ug", "ukr": "uk",
+    "urd": "ur", "vie": "vi", "wol": "wo", "xho": "xh", "yor": "yo", "zho": "zh", "yue": "zh", "zul": "zu",
+    "hau": "ha", "ibo": "ig", "som": "so", "sna": "sn", "sot": "st", "nso": "nso", "mya": "my", "lug": "lg",
+    "lin": "ln", "gaz": "om", "uzn": "uz", "bak": "ba", "tat": "tt", "tgk": "tg", "tuk": "tk", "san": "sa",
+    "ace": "ace", "kab": "kab", "kik": "kik", "lij": "lij", "ltg": "ltg", "vec": "vec", "gla": "gd", "crh": "crh",
+    "fuv": "fuv",
+}  # fmt: skip
+"""The language of a FLORES-200 code -> its ISO 639-1 code, or the code that language identifiers know it by."""
+
+
+_MACRO: Final = {
+    "ara": "ar", "aze": "az", "ful": "fuv", "fas": "fa", "fil": "tl", "kur": "ku", "lav": "lv", "mlg": "mg",
+    "mon": "mn", "msa": "ms", "nep": "ne", "nor": "no", "ori": "or", "orm": "om", "pus": "ps", "que": "qu",
+    "sqi": "sq", "swa": "sw", "uzb": "uz",
+}  # fmt: skip
+"""ISO 639-3 macrolanguages, which people write where FLORES-200 names one member."""
+
 
 def known_languages(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """`LANGUAGES` with the user's own `{code: name}` added.
@@ -249,27 +279,29 @@ def check_language(code: str, where: str, *, known: Mapping[str, str] = LANGUAGE
         known: code -> English name.
 
     Raises:
-        DataError: `code` is unknown; the message ends with the codes that it may have meant.
+        DataError: `code` is unknown; the message names the codes that it may have meant.
     """
     if code not in known:
         raise DataError(
-            f"{where}: unknown language {code!r}{_hint(code, known)}. Languages are FLORES-200 codes; add others by "
-            "languages: {code: name}."
+            f"{where}: unknown language {code!r}{_hint(code, known)} Languages are FLORES-200 codes; add others by "
+            "--language-name CODE=NAME, or in a recipe by data.languages: {code: name}."
         )
 
 
 def _hint(code: str, known: Mapping[str, str]) -> str:
-    """Codes that share their beginning with `code`, or whose English name begins with it; else the nearest spelling."""
-    word = code.strip().casefold()
-    alike = [
-        f"{known_code} ({name})"
-        for known_code, name in known.items()
-        if word and (known_code.casefold().startswith(word) or name.casefold().startswith(word))
-    ]
-    if not alike and "_" in word:
-        language = word.split("_")[0]
-        alike = [f"{known_code} ({name})" for known_code, name in known.items() if known_code.split("_")[0] == language]
-    if alike:
-        return f"; did you mean {' or '.join(alike[:4])}?"
-    hint = nearest(code, known)
-    return hint if "did you mean" in hint else "; such as swh_Latn (Swahili) or hin_Deva (Hindi)"
+    """The end of a sentence: the codes whose ISO 639 code, beginning or English name this is; else the nearest."""
+    word = code.strip().casefold().replace("-", "_")
+    language, _, rest = word.partition("_")
+    short = _MACRO.get(language, language)
+    own = {known_code: known_code.partition("_")[0] for known_code in known}
+    alike = [c for c in known if SHORT_CODES.get(own[c]) == short]
+    alike.sort(key=lambda c: (len(rest) == 4 and not c.casefold().endswith(rest), not c.startswith(short)))
+    if not alike or len(rest) == 4:  # with a script, the language's own code and script come first
+        alike = [c for c in known if word and c.casefold().startswith(word)] or alike
+    if len(word) > 2:
+        alike = [c for c in known if known[c].casefold().startswith(word)] + alike
+    if not alike and rest:
+        alike = [c for c in known if own[c] == language]
+    alike = alike or difflib.get_close_matches(code, known, n=1, cutoff=0.6)
+    told = [f"{c} ({known[c]})" for c in dict.fromkeys(alike)][:4]
+    return f"; did you mean {' or '.join(told)}?" if told else "; such as swh_Latn (Swahili) or hin_Deva (Hindi)."

@@ -26,9 +26,11 @@ from innerlingua.data.rows import (
     check_spans,
     is_blank,
     read_content,
+    row_id_of,
     shape_of,
 )
 from innerlingua.data.sources import Source, open_sources
+from innerlingua.data.wording import counted
 from innerlingua.errors import DataError, nearest
 
 if TYPE_CHECKING:
@@ -201,9 +203,11 @@ class RowChecker:
             yield pa.Table.from_pylist(batch, schema=self._schema())
         self.ignored -= set(self._carry)
         if not self.counts["kept"]:
-            dropped = ", ".join(f"{name} {n}" for name, n in self.counts.items() if name.startswith("dropped") and n)
             names = ", ".join(source.name for source in self._sources)
-            raise DataError(f"{names}: no row left of {self.counts['read']} read{f' ({dropped})' if dropped else ''}")
+            if not self.counts["read"]:
+                raise DataError(f"{names}: no rows; the file is empty, or holds none that give a pair")
+            dropped = ", ".join(f"{name} {n}" for name, n in self.counts.items() if name.startswith("dropped") and n)
+            raise DataError(f"{names}: no row left of {counted(self.counts['read'], 'row')} read ({dropped})")
 
     def _place(self, place: int) -> str:
         return self._sources[place >> _PLACE_BITS].place(place & (1 << _PLACE_BITS) - 1)
@@ -233,7 +237,7 @@ class RowChecker:
             self._shapes[present] = shape_of(present, where)
             self.ignored.update(self._shapes[present].ignored)
         shape = self._shapes[present]
-        row_id = _row_id(row["id"], where)
+        row_id = row_id_of(row, where)
         where = f"{where} (id {row_id!r})"
         language = _string(row, "language", where)
         check_language(language, where, known=self._known)
@@ -327,14 +331,6 @@ class RowChecker:
                 f"{where}: another anchor than at {self._place(first)}, which has the same id. An id names one meaning "
                 "and so one anchor; give rows of other meanings other ids."
             )
-
-
-def _row_id(value: Any, where: str) -> str:
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        raise DataError(f"{where}: id must be text (or an integer), not {value!r}")
-    if not str(value).strip():
-        raise DataError(f"{where}: id is empty")
-    return str(value)
 
 
 def _string(row: dict[str, Any], name: str, where: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import xxhash
 
 from innerlingua.data.languages import ENGLISH, check_language, known_languages
+from innerlingua.data.licences import Licences
 from innerlingua.data.pairs import Pairs, join_rows
 from innerlingua.data.sources import Source, open_sources
 from innerlingua.errors import DataError
@@ -54,6 +56,7 @@ def read_parallel(
     same_as_anchor: Literal["error", "drop", "keep"] = "error",
     empty: Literal["error", "drop"] = "error",
     duplicate: Literal["error", "drop"] = "error",
+    non_commercial: Literal["error", "drop", "keep"] = "error",
 ) -> Pairs:
     """Pairs of every wanted language with the anchor language, from rows that hold one meaning in many languages.
 
@@ -66,6 +69,8 @@ def read_parallel(
         same_as_anchor: sentences equal to their anchor (names and numbers, often).
         empty: blank sentences.
         duplicate: an id that occurs twice in one language.
+        non_commercial: rows whose licence allows no commercial use. Those that are dropped are no part of `read`;
+            `counts` has them under `left_out_non_commercial`.
 
     Returns:
         Pairs with the columns id, language, anchor_language, group, text, anchor_text; `counts` counts pairs, not rows.
@@ -79,10 +84,11 @@ def read_parallel(
         check_language(code, "languages", known=known)
     if wanted is not None and anchor in wanted:
         raise DataError(f"languages: {anchor} is the anchor language and cannot be a target as well")
-    sources = open_sources(paths)
+    licences = Licences(non_commercial)
+    sources = [licences.admit(source) for source in open_sources(paths)]
     absent = set(wanted or [])
     last = sources[-1]
-    return join_rows(
+    pairs = join_rows(
         [Source(s.name, s.unit, partial(_expand, s, anchor, wanted, absent, last=s is last)) for s in sources],
         languages=names,
         missing_anchor=missing_anchor,
@@ -90,17 +96,25 @@ def read_parallel(
         empty=empty,
         duplicate=duplicate,
     )
+    return replace(pairs, counts={**pairs.counts, "left_out_non_commercial": licences.dropped})
 
 
 def expand_parallel(
     source: Source, *, anchor: str = ENGLISH, languages: Sequence[str] | None = None
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The pairs of one source of parallel rows, unchecked, each under the number of its row."""
-    return _expand(source, anchor, None if languages is None else list(languages), set(), last=False)
+    """The pairs of one source of parallel rows, unchecked, each under the number of its row, with its origin."""
+    wanted = None if languages is None else list(languages)
+    return _expand(source, anchor, wanted, set(), last=False, carried=("source", "license"))
 
 
 def _expand(
-    source: Source, anchor: str, wanted: list[str] | None, absent: set[str], *, last: bool
+    source: Source,
+    anchor: str,
+    wanted: list[str] | None,
+    absent: set[str],
+    *,
+    last: bool,
+    carried: Sequence[str] = (),
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """The pairs of one source's rows, each under the number of its row; `absent` loses each language that is met."""
     for number, row in source.rows():
@@ -122,6 +136,7 @@ def _expand(
                         "text": text[language],
                         "anchor_language": anchor,
                         "anchor_text": text.get(anchor),
+                        **{name: row[name] for name in carried if row.get(name) is not None},
                     },
                 )
     if last and absent:

@@ -5,9 +5,11 @@
 | `prompt`, `answer` (and `choices`; and `anchor_prompt`) | prompt | answer |
 | `instruction` (and `input`), `output` | both | after `####` in the output, or its last box |
 | `question`, `answer` (and `choices`) | question, a text or {language: text} | answer |
+| `question`, `answers` (and `context`) | the same | any of the answers, a list or {language: list} |
 | `items` = {language: {...}}, `answer` | passage, premise, sentence, question of the language | answer |
+| `items` = {language: {..., `answers`}} | the same | any of the language's answers |
 
-With `choices`, an integer answer is the 0-based index of the right one.
+With `choices`, an integer answer is the 0-based index of the right one. `answers` may be {`text`: list}, as in SQuAD.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from typing import Any, Final
 
 from innerlingua.data.answers import extract_boxed
 from innerlingua.data.languages import ENGLISH, check_language
+from innerlingua.data.rows import row_id_of
 from innerlingua.data.sources import Source
 from innerlingua.errors import DataError
 
@@ -29,7 +32,11 @@ _LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 @dataclass(frozen=True)
 class Question:
-    """One question in one language, its right answer (a letter where there are choices), and where it stood."""
+    """One question in one language, and where it stood.
+
+    `answer` is the right one, a letter where there are choices; `accepted` holds all texts that count as right where
+    the set lists several, and is empty otherwise. `origin` has file and place, and source and licence where known.
+    """
 
     id: str
     language: str
@@ -37,6 +44,7 @@ class Question:
     text: str
     choices: tuple[str, ...]
     answer: str
+    accepted: tuple[str, ...]
     origin: dict[str, Any]
 
     @property
@@ -64,9 +72,9 @@ def read_questions(
         for number, row in source.rows():
             where = source.place(number)
             for question in _questions(row, where, source.unit, number, source.name):
+                check_language(question.language, where, known=known)
                 if languages is not None and question.language not in languages:
                     continue
-                check_language(question.language, where, known=known)
                 key = (question.id, question.language)
                 before = seen.setdefault(key, (where, question.text))
                 if before[0] == where:
@@ -79,45 +87,65 @@ def read_questions(
 
 
 def _questions(row: dict[str, Any], where: str, unit: str, number: int, name: str) -> Iterator[Question]:
-    if row.get("id") is None or not str(row["id"]).strip():
-        raise DataError(f"{where}: no column 'id' (or it is null). It names the question in all languages.")
-    row_id = str(row["id"])
+    row_id = row_id_of(row, where)
     where = f"{where} (id {row_id!r})"
     group = None if row.get("group") is None else str(row["group"])
     origin = {"file": name.replace("\\", "/").rsplit("/", 1)[-1], unit: number}
+    origin |= {column: row[column] for column in ("source", "license") if isinstance(row.get(column), str)}
     for language, text, choices, answer in _sides(row, where):
         if not text.strip():
             raise DataError(f"{where}: the question in {language} is empty")
-        yield Question(row_id, language, group, text, choices, _gold(answer, choices, where), origin)
+        accepted = answer if isinstance(answer, tuple) else ()
+        gold = accepted[0] if accepted else _gold(answer, choices, where)
+        yield Question(row_id, language, group, text, choices, gold, accepted, origin)
 
 
 def _sides(row: dict[str, Any], where: str) -> Iterator[tuple[str, str, tuple[str, ...], Any]]:
+    """Language, question, choices and answer of each side; the answer is a tuple where several are accepted."""
     language = str(row.get("language") or row.get("lang") or ENGLISH)
-    answer = row.get("answer")
     choices = _choices(row.get("choices"), where)
+
+    def answer(code: str, given: Any = None) -> Any:
+        several = row.get("answers") if given is None else given
+        return row.get("answer") if several is None or row.get("answer") is not None else _several(several, code, where)
+
     if isinstance(row.get("prompt"), str):
         if isinstance(row.get("anchor_prompt"), str):
-            yield str(row.get("anchor_language") or ENGLISH), row["anchor_prompt"], choices, answer
-        yield language, row["prompt"], choices, answer
+            anchor = str(row.get("anchor_language") or ENGLISH)
+            yield anchor, row["anchor_prompt"], choices, answer(anchor)
+        yield language, row["prompt"], choices, answer(language)
     elif isinstance(row.get("instruction"), str):
-        text = "\n\n".join(part for part in (row["instruction"], row.get("input")) if part)
-        yield language, text, choices, answer if answer is not None else _worked(row.get("output"))
+        text = "\n\n".join(str(part) for part in (row["instruction"], row.get("input")) if part)
+        known = answer(language)
+        yield language, text, choices, known if known is not None else _worked(row.get("output"))
     elif isinstance(row.get("items"), dict):
         for code, item in row["items"].items():
+            if not isinstance(item, dict):
+                raise DataError(f"{where}: items[{code!r}] must be an object with the question in it")
             text = "\n\n".join(str(item[name]) for name in _ITEM if item.get(name))
             if "premise" in item and row.get("question") in ("cause", "effect"):
                 text += f"\n\nWhat is the {row['question']}?"
-            yield code, text, _choices(item.get("choices"), where), answer
+            yield code, text, _choices(item.get("choices"), where), answer(code, item.get("answers"))
     elif isinstance(row.get("question"), dict):
         for code, text in row["question"].items():
-            yield code, str(text), choices, answer
+            yield code, str(text), choices, answer(code)
     elif isinstance(row.get("question"), str):
-        yield language, row["question"], choices, answer
+        parts = [row[name] for name in ("passage", "context", "question") if isinstance(row.get(name), str)]
+        yield language, "\n\n".join(parts), choices, answer(language)
     else:
         raise DataError(
             f"{where}: no question. A row needs prompt, instruction, question or items; its columns: "
             f"{', '.join(sorted(row))}."
         )
+
+
+def _several(value: Any, language: str, where: str) -> tuple[str, ...]:
+    """The accepted answers of a language: from a list, from {language: list}, or from {"text": list}."""
+    if isinstance(value, dict):
+        value = value.get("text", value.get(language))
+    if not isinstance(value, list) or not all(isinstance(text, str) and text.strip() for text in value) or not value:
+        raise DataError(f"{where}: answers in {language} must be a list of texts, none of them empty")
+    return tuple(value)
 
 
 def _choices(value: Any, where: str) -> tuple[str, ...]:

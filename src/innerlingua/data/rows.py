@@ -28,6 +28,7 @@ __all__ = [
     "final_text",
     "is_blank",
     "read_content",
+    "row_id_of",
     "shape_of",
 ]
 
@@ -108,6 +109,22 @@ def shape_of(present: Iterable[str], where: str) -> Shape:
             "Both sides need the same columns."
         )
     return Shape(columns, bool(anchor), tuple(unknown))
+
+
+def row_id_of(row: dict[str, Any], where: str) -> str:
+    """The id of a row as text: `1` and `"1"` are one id, whatever format a file has.
+
+    Raises:
+        DataError: there is none, it is blank, or it is neither text nor an integer.
+    """
+    value = row.get("id")
+    if value is None:
+        raise DataError(f"{where}: no column 'id' (or it is null). It names the meaning, in all languages.")
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise DataError(f"{where}: id must be text (or an integer), not {value!r}")
+    if not str(value).strip():
+        raise DataError(f"{where}: id is empty")
+    return str(value)
 
 
 def _content_columns(names: set[str], where: str, unknown: list[str]) -> tuple[str, ...]:

@@ -16,15 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
+from innerlingua.data.lines import Row, json_row, text_line
+from innerlingua.data.wording import counted
 from innerlingua.errors import DataError, nearest
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 __all__ = ["Row", "Source", "open_sources"]
-
-Row = dict[str, Any]
-"""Column -> value."""
 
 _JSON_LINES = (".jsonl", ".ndjson", ".json")
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
@@ -34,6 +33,7 @@ _READABLE = (
     "save_to_disk"
 )
 _BATCH = 1000
+_LONGEST_CELL = 1 << 24  # characters; the library's own limit is 2^17, less than a long conversation
 
 
 @dataclass(frozen=True)
@@ -59,17 +59,20 @@ def open_sources(paths: str | Path | Dataset | Sequence[str | Path | Dataset]) -
     Raises:
         DataError: nothing given, a file is missing (with the nearest name), a format is unknown, a split is needed.
     """
-    from datasets import Dataset
-
-    listed = [paths] if isinstance(paths, str | Path | Dataset) else _listed(paths)
+    listed = [paths] if isinstance(paths, str | Path) else _listed(paths)
     if not listed:
         raise DataError("no data: the list of paths is empty. Give at least one file of rows.")
     return [_open(path) for path in listed]
 
 
 def _listed(paths: Any) -> list[Any]:
-    from datasets import DatasetDict, IterableDataset, IterableDatasetDict
+    if isinstance(paths, list | tuple):
+        return list(paths)
+    # Only what is no path needs the library to be named; importing it takes a second.
+    from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 
+    if isinstance(paths, Dataset):
+        return [paths]
     if isinstance(paths, DatasetDict | IterableDatasetDict):
         raise DataError(
             f"the dataset has splits ({', '.join(map(str, paths))}); pass one of them, such as data['train']"
@@ -80,11 +83,11 @@ def _listed(paths: Any) -> list[Any]:
 
 
 def _open(path: str | Path | Dataset) -> Source:
-    from datasets import Dataset
-
-    if isinstance(path, Dataset):
-        return _dataset_source("dataset in memory", path)
     if not isinstance(path, str | Path):
+        from datasets import Dataset
+
+        if isinstance(path, Dataset):
+            return _dataset_source("dataset in memory", path)
         raise DataError(f"a path must be text or a Path, not {type(path).__name__} ({path!r})")
     file, split = Path(path), None
     if not file.exists() and ":" in file.name:
@@ -119,20 +122,27 @@ def _nearest_file(file: Path) -> str:
 
 
 def _folder(name: str, folder: Path, split: str | None) -> Source:
+    import pyarrow as pa  # type: ignore[import-untyped]
     from datasets import Dataset, load_from_disk
+
+    def load(part: Path) -> Source:
+        try:
+            return _dataset_source(name, cast(Dataset, load_from_disk(str(part))))
+        except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{name}: {part} is damaged ({error}); write it anew by save_to_disk") from error
 
     splits_file = folder / "dataset_dict.json"
     if splits_file.is_file():
-        splits = cast(list[str], json.loads(splits_file.read_text(encoding="utf-8"))["splits"])
+        splits = _splits(name, splits_file)
         if split is None:
             raise DataError(f"{name}: holds the splits {', '.join(splits)}; say which, such as '{folder}:{splits[0]}'")
         if split not in splits:
             raise DataError(f"{name}: no split {split!r}{nearest(split, splits)}")
-        return _dataset_source(name, cast(Dataset, load_from_disk(str(folder / split))))
+        return load(folder / split)
     if split is not None:
         raise DataError(f"{name}: {folder} holds one dataset without splits; leave out ':{split}'")
     if (folder / "state.json").is_file():
-        return _dataset_source(name, cast(Dataset, load_from_disk(str(folder))))
+        return load(folder)
     files = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith((".jsonl", ".gz", ".parquet")))
     listed = (
         f" It holds {', '.join(files[:5])}{', ...' if len(files) > 5 else ''}: give the files one by one."
@@ -140,6 +150,16 @@ def _folder(name: str, folder: Path, split: str | None) -> Source:
         else ""
     )
     raise DataError(f"{name}: a folder that save_to_disk did not write.{listed} What can be read: {_READABLE}.")
+
+
+def _splits(name: str, file: Path) -> list[str]:
+    try:
+        splits = json.loads(file.read_text(encoding="utf-8"))["splits"]
+        if splits and all(isinstance(split, str) for split in splits):
+            return list(splits)
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise DataError(f"{name}: {file.name} names no splits; write the folder anew by save_to_disk")
 
 
 def _dataset_source(name: str, dataset: Dataset) -> Source:
@@ -154,7 +174,7 @@ def _dataset_source(name: str, dataset: Dataset) -> Source:
 
 
 def _parquet(name: str, file: Path) -> Iterator[tuple[int, Row]]:
-    import pyarrow as pa  # type: ignore[import-untyped]
+    import pyarrow as pa
     import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
     number = 0
@@ -174,32 +194,50 @@ def _json_lines(name: str, file: Path) -> Iterator[tuple[int, Row]]:
         with _binary(file) as stream:
             for number, line in enumerate(stream, start=1):
                 if line.strip():
-                    yield number, _json_row(f"{name}, line {number}", line, first=number == 1)
+                    yield number, json_row(f"{name}, line {number}", line, first=number == 1)
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{name}: cannot be read after line {number}: {error}") from error
+        raise DataError(f"{name}: cannot be read after line {number}: {_told(error)}") from error
 
 
 def _csv(name: str, file: Path, delimiter: str) -> Iterator[tuple[int, Row]]:
     """Rows of a CSV file with a header; an empty cell is no value. A row is counted by the line that it ends on."""
+    csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_CELL))
     reader = csv.reader(_text_lines(name, file), delimiter=delimiter, strict=True)
+    before = 0
     try:
         header = next(reader, None)
         if header is None:
             return
-        twice = sorted({column for column in header if header.count(column) > 1})
-        if twice:
-            raise DataError(f"{name}, line 1: the column {twice[0]!r} occurs twice; give each column one name")
+        _check_header(header, delimiter, f"{name}, line 1")
+        before = reader.line_num
         for cells in reader:
-            if not cells:
-                continue
-            if len(cells) != len(header):
-                raise DataError(
-                    f"{name}, line {reader.line_num}: {len(cells)} cells where the header names {len(header)} columns. "
-                    f"Quote cells that hold {delimiter!r}, quotes or line breaks."
-                )
-            yield reader.line_num, _cells(header, cells, f"{name}, line {reader.line_num}")
+            if cells:
+                if len(cells) != len(header):
+                    raise DataError(
+                        f"{name}, line {reader.line_num}: {counted(len(cells), 'cell')} where the header names "
+                        f"{counted(len(header), 'column')}. Quote cells that hold {delimiter!r}, quotes or line breaks."
+                    )
+                yield reader.line_num, _cells(header, cells, f"{name}, line {reader.line_num}")
+            before = reader.line_num
     except csv.Error as error:
-        raise DataError(f"{name}, line {reader.line_num}: broken CSV: {error}. Quote cells as in RFC 4180.") from error
+        # The reader finds out at the end of a broken row; the fault stands somewhere between.
+        lines = f"line {before + 1}" if reader.line_num <= before + 1 else f"lines {before + 1} to {reader.line_num}"
+        raise DataError(
+            f"{name}, {lines}: broken CSV: {error}. Cells that hold {delimiter!r}, quotes or line breaks stand in "
+            "quotes, and a quote inside them is written twice (RFC 4180)."
+        ) from error
+
+
+def _check_header(header: list[str], delimiter: str, where: str) -> None:
+    twice = sorted({column for column in header if header.count(column) > 1})
+    if twice:
+        raise DataError(f"{where}: the column {twice[0]!r} occurs twice; give each column one name")
+    other = next((mark for mark in ";\t,|" if mark != delimiter and len(header) == 1 and mark in header[0]), None)
+    if other is not None:
+        raise DataError(
+            f"{where}: the header is one column {header[0]!r}; cells are separated by {delimiter!r} here, not by "
+            f"{other!r} (.csv has commas, .tsv has tabs)"
+        )
 
 
 def _cells(header: list[str], cells: list[str], where: str) -> Row:
@@ -208,8 +246,8 @@ def _cells(header: list[str], cells: list[str], where: str) -> Row:
         if column in row:
             try:
                 row[column] = json.loads(row[column])
-            except json.JSONDecodeError as error:
-                raise DataError(f"{where}: {column} must hold JSON in a CSV file: {error.msg}") from error
+            except (ValueError, RecursionError) as error:
+                raise DataError(f"{where}: {column} must hold JSON in a CSV file: {error}") from error
     return row
 
 
@@ -218,45 +256,18 @@ def _text_lines(name: str, file: Path) -> Iterator[str]:
     try:
         with _binary(file) as stream:
             for number, line in enumerate(stream, start=1):
-                yield _decoded(f"{name}, line {number}", line, first=number == 1)
+                yield text_line(f"{name}, line {number}", line, first=number == 1)
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{name}: cannot be read after line {number}: {error}") from error
+        raise DataError(f"{name}: cannot be read after line {number}: {_told(error)}") from error
 
 
 def _binary(file: Path) -> IO[bytes]:
     return cast(IO[bytes], gzip.open(file, "rb")) if file.name.lower().endswith(".gz") else file.open("rb")
 
 
-def _decoded(where: str, line: bytes, *, first: bool) -> str:
-    try:
-        # Some editors put a byte order mark before the first line; it belongs to no row.
-        return line.decode("utf-8-sig" if first else "utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{where}: not UTF-8 (byte 0x{line[error.start]:02x} at column {error.start + 1}). Save the file as UTF-8."
-        ) from error
-
-
-def _json_row(where: str, line: bytes, *, first: bool) -> Row:
-    text = _decoded(where, line, first=first)
-    try:
-        row = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"{where}: broken JSON at column {error.colno}: {error.msg}. Each line must be one whole JSON object"
-            f"{_array(text)}."
-        ) from error
-    if not isinstance(row, dict):
-        raise DataError(
-            f"{where}: a JSON {type(row).__name__} where a row must be an object, such as "
-            f'{{"id": "1", "language": "swh_Latn", ...}}{_array(text)}.'
-        )
-    return row
-
-
-def _array(text: str) -> str:
-    return (
-        "; this looks like one JSON array, which `jq -c '.[]'` turns into lines"
-        if text.lstrip().startswith("[")
-        else ""
-    )
+def _told(error: Exception) -> str:
+    if isinstance(error, gzip.BadGzipFile):
+        return "not compressed by gzip, as its name says; rename or compress it"
+    if isinstance(error, EOFError | zlib.error):
+        return f"{error}. The file is cut off or damaged; get it anew."
+    return str(error)

@@ -57,6 +57,7 @@ _ENGLISH_NUMBERS: Final = {
     for word in words
 } | {"fifteen": "15", "twenty": "20", "thirty": "30", "forty": "40", "fifty": "50", "sixty": "60", "hundred": "100"}
 _SHORT: Final = 20
+_PHRASE: Final = 4  # words from which a text is no name that two languages share
 
 
 @dataclass(frozen=True)
@@ -238,6 +239,8 @@ def _language_faults(
         copied = _copied(source, words)
         if copied > limits.copied:
             told.append(f"untranslated: {copied:.0%} of it stands in the source")
+        elif len(source.split()) >= _PHRASE and " ".join(source.split()) in " ".join(words.split()):
+            told.append("echo: the whole source stands in it")
     if identify is not None and not told and (other := identify(words, language)) is not None:
         told.append(f"language: seems to be {other}")
     return told

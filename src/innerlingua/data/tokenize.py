@@ -208,10 +208,13 @@ class _Run:
         """Raise or warn about what only the whole dataset can tell."""
         if self._overlong is not None and (overlong == "error" or self.counts["kept"] == 0):
             row_id, target, anchor = self._overlong
+            remedy = "Raise max_length, shorten them, or leave them out by overlong: drop."
+            if overlong == "drop":
+                remedy = "overlong: drop leaves no row: raise max_length, or shorten them."
             raise DataError(
                 f"row {row_id!r}: {target} tokens in the target and {anchor} in the anchor, where max_length is "
                 f"{self._max_length}; {self.counts['dropped_overlong']} of {self.counts['read']} pairs are too long. "
-                "Raise max_length, shorten them, or leave them out by overlong: drop."
+                f"{remedy}"
             )
         if self._moved is not None:
             warnings.warn(

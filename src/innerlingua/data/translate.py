@@ -7,44 +7,34 @@ higher temperature; after the last try the row is set aside. A row is written on
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final
 
-from innerlingua.data.asking import Backend, ModelSpec, Sampling, hash_of, require_whole
-from innerlingua.data.card import card_path, today, write_card
+from innerlingua.data.asking import Backend, ModelSpec, Sampling, first_rows, require_whole
+from innerlingua.data.card import LICENCE_NOTE, card_path, today, write_card
 from innerlingua.data.files import check_output, write_rows
+from innerlingua.data.hashes import hash_of
 from innerlingua.data.identify import Identifier, load_identifier
 from innerlingua.data.languages import ENGLISH, check_language, known_languages
-from innerlingua.data.rows import KINDS
-from innerlingua.data.sources import Row, Source, open_sources
+from innerlingua.data.licences import Licences
+from innerlingua.data.lines import Row
+from innerlingua.data.quality import Quality, QualityClient
+from innerlingua.data.sources import open_sources
 from innerlingua.data.survival import Limits, faults, kept_pieces
 from innerlingua.data.templates import TRANSLATE_TEMPLATES, Template, load_template
-from innerlingua.data.work import ChatClient, Endpoint, Journal, Retryable, Task, run_tasks
+from innerlingua.data.texts import Translatable, read_texts, translated_row
+from innerlingua.data.work import Journal, Task, run_tasks
 from innerlingua.data.work.progress import WorkProgress
 from innerlingua.errors import DataError
 
 __all__ = ["Quality", "Translated", "translate"]
 
 _WARMER: Final = 0.7
-_CARRIED: Final = ("group", "answer", "choices", "label")
-
-
-@dataclass(frozen=True)
-class Quality:
-    """A server that estimates translations: POST {src, mt, source_language, target_language}, reply {score: number}.
-
-    Args:
-        url: of the request itself.
-        least: the least score that passes.
-    """
-
-    url: str
-    least: float
+_ALWAYS: Final = ("rows", "asked", "translated", "set_aside", "unanswered")
 
 
 @dataclass(frozen=True)
@@ -61,15 +51,6 @@ class Translated:
     identifier: str
 
 
-@dataclass(frozen=True)
-class _Text:
-    """One text of a row: which, and what it says."""
-
-    row: int
-    field: str
-    text: str
-
-
 def translate(
     paths: Sequence[str | Path],
     output: str | Path,
@@ -84,7 +65,9 @@ def translate(
     limits: Limits | None = None,
     quality: Quality | None = None,
     identify: bool = True,
+    non_commercial: str = "error",
     limit: int | None = None,
+    retry_failed: bool = False,
     partial: bool = False,
     restart: bool = False,
     overwrite: bool = False,
@@ -109,7 +92,10 @@ def translate(
         limits: bounds of script, copying and length.
         quality: a server that estimates quality, and the least score.
         identify: check the language where the optional library is installed.
+        non_commercial: rows whose licence allows no commercial use: `error`, `drop` or `keep`.
         limit: only the first so many rows.
+        retry_failed: ask anew for the texts that an earlier run set aside, with draws that it did not make; the
+            outputs of that run are replaced.
         partial: write although some requests failed.
         restart: forget what an earlier run has done.
         overwrite: replace outputs that exist.
@@ -118,19 +104,26 @@ def translate(
     Raises:
         DataError: bad input, another job's journal, requests that failed to the last (unless `partial`).
     """
-    out = check_output(output, overwrite=overwrite)
+    out = check_output(output, overwrite=overwrite or retry_failed, inputs=paths)
     if not out.name.endswith((".jsonl", ".jsonl.gz")):
         raise DataError(f"{output}: translate writes JSON Lines; give a name that ends with .jsonl or .jsonl.gz")
     if tries < 1:
         raise DataError(f"--tries {tries}: at least 1")
+    if restart and retry_failed:
+        raise DataError("--restart and --retry-failed: one forgets what the other goes on from; give one of them")
     known = known_languages(language_names)
     targets = list(dict.fromkeys(to))
     if not targets:
         raise DataError("--to: name at least one target language, such as swh_Latn")
-    for code in (*targets, source_language):
+    for code in targets:
         check_language(code, "--to", known=known)
+    check_language(source_language, "--source-language", known=known)
     sources = open_sources(list(paths))
-    rows = list(_rows(sources, source_language, known))[:limit]
+    licences = Licences(non_commercial)
+    rows = first_rows(read_texts([licences.admit(s) for s in sources], source_language, known), limit)
+    if all(row.language in targets for row in rows) and len(targets) == 1:
+        names = ", ".join(source.name for source in sources)
+        raise DataError(f"{names}: {f'all rows are in {targets[0]} already' if rows else 'no rows to translate'}")
     identifier = load_identifier() if identify else None
     run = _Run(
         rows=rows,
@@ -144,80 +137,30 @@ def translate(
         quality=quality,
         identifier=identifier,
     )
+    # What decides an answer; which rows and languages are asked for may grow from run to run.
     job = {
         "command": "translate",
         "model": model.model,
         "revision": model.revision,
-        "to": targets,
         "sampling": asdict(run.sampling),
-        "templates": run.template_digests(),
+        "template": run.template_digests(),
         "tries": tries,
         "limits": asdict(run.limits),
-        "quality": asdict(quality) if quality else None,
+        "quality": quality.settings() if quality else None,
         "identifier": identifier.name if identifier else None,
-        "limit": limit,
         "inputs": hash_of(sources),
     }
-    journal_path = out.with_name(f"{out.name}.journal")
-    with Journal(journal_path, job, restart=restart) as journal:
+    settings = {**job, "to": targets, "limit": limit, "non_commercial": non_commercial}
+    with Journal(out.with_name(f"{out.name}.journal"), job, restart=restart) as journal:
+        if retry_failed:
+            journal.reopen(run.set_aside(journal))
         _ask(run, journal, partial=partial, quiet=quiet)
-        return _write(run, journal, out, job)
-
-
-@dataclass(frozen=True)
-class _Input:
-    """A row to translate: its id, language, texts by field, what goes along, and where it stood."""
-
-    id: str
-    language: str
-    texts: dict[str, str]
-    row: Row
-    origin: dict[str, Any]
-
-
-def _rows(sources: Sequence[Source], language: str, known: Mapping[str, str]) -> Iterator[_Input]:
-    seen: dict[str, str] = {}
-    for source in sources:
-        for number, row in source.rows():
-            where = source.place(number)
-            if row.get("id") is None or not str(row["id"]).strip():
-                raise DataError(
-                    f"{where}: no column 'id' (or it is null). A translation is joined to its anchor by it."
-                )
-            row_id = str(row["id"])
-            where = f"{where} (id {row_id!r})"
-            if seen.setdefault(row_id, where) != where:
-                raise DataError(
-                    f"{where}: the id occurs twice, first at {seen[row_id]}. Rename or remove one of the two."
-                )
-            code = str(row.get("language") or row.get("lang") or language)
-            check_language(code, where, known=known)
-            texts = dict(_texts(row, where))
-            if not texts or any(not text.strip() for text in texts.values()):
-                raise DataError(
-                    f"{where}: {'an empty text' if texts else 'no text to translate'}. Fill it in, or drop it."
-                )
-            yield _Input(row_id, code, texts, row, {"file": Path(source.name).name, source.unit: number})
-
-
-def _texts(row: Row, where: str) -> Iterator[tuple[str, str]]:
-    """The texts of a row by field: `prompt`, `completion`, `text`, or `messages.0` and so on."""
-    for column in (column for columns in KINDS.values() for column in columns):
-        value = row.get(column)
-        if isinstance(value, str):
-            yield column, value
-        elif isinstance(value, list):
-            for index, message in enumerate(value):
-                if not isinstance(message, dict) or not isinstance(message.get("content"), str):
-                    raise DataError(f"{where}: {column}[{index}] must be an object with role and content")
-                yield f"{column}.{index}", message["content"]
-        elif value is not None:
-            raise DataError(f"{where}: {column} must be text or a list of messages")
+        return _write(run, journal, out, settings, licences)
 
 
 @dataclass(frozen=True)
 class _Run:
-    rows: Sequence[_Input]
+    rows: Sequence[Translatable]
     targets: Sequence[str]
     known: Mapping[str, str]
     model: ModelSpec
@@ -228,7 +171,7 @@ class _Run:
     quality: Quality | None
     identifier: Identifier | None
 
-    def template_of(self, row: _Input) -> Template:
+    def template_of(self, row: Translatable) -> Template:
         if self.template is not None:
             return self.template
         answered = "mathematics" if row.row.get("answer") is not None else "general"
@@ -236,45 +179,63 @@ class _Run:
         return Template(name, TRANSLATE_TEMPLATES[name])
 
     def template_digests(self) -> dict[str, str]:
-        return {t.name: t.digest for t in {self.template_of(row) for row in self.rows}}
+        own = (Template(name, text) for name, text in TRANSLATE_TEMPLATES.items())
+        return {template.name: template.digest for template in ([self.template] if self.template else own)}
 
-    def wanted(self) -> Iterator[tuple[_Input, str]]:
+    def made(self, row: Translatable) -> dict[str, Any]:
+        """What decided the translations of a row, for its provenance."""
+        template = self.template_of(row)
+        return {
+            "model": self.model.model,
+            "revision": self.model.revision,
+            "template": {"name": template.name, "sha256_16": template.digest},
+            "settings": asdict(self.sampling),
+        }
+
+    def wanted(self) -> Iterator[tuple[Translatable, str]]:
         for row in self.rows:
             for target in self.targets:
                 if target != row.language:
                     yield row, target
 
-    async def text(self, backend: Backend, judge: _Judge, row: _Input, target: str, field: str) -> dict[str, Any]:
-        """Translate one text until it passes or the tries are used up."""
+    def tasks(self) -> Iterator[Task]:
+        """Every text that is wanted; the payload is row, target language and field."""
+        for row, target in self.wanted():
+            for field in row.texts:
+                yield Task(_key(row, target, field), (row, target, field))
+
+    def set_aside(self, journal: Journal) -> dict[str, Any]:
+        """The keys of texts that were asked for and did not pass, with the number of tries that were made."""
+        results = ((task.key, journal.result(task.key)) for task in self.tasks() if task.key in journal)
+        return {key: {"tries": result["tries"]} for key, result in results if result["reasons"]}
+
+    async def text(
+        self, backend: Backend, judge: QualityClient | None, wanted: tuple[Translatable, str, str], before: int
+    ) -> dict[str, Any]:
+        """Translate one text until it passes or the tries are used up; `before` tries were made by earlier rounds."""
+        row, target, field = wanted
         source = row.texts[field]
-        template = self.template_of(row)
         names = {"source_language": self.known[row.language], "target_language": self.known[target], "text": source}
-        messages = [{"role": "user", "content": template.fill(names)}]
+        messages = [{"role": "user", "content": self.template_of(row).fill(names)}]
         result: dict[str, Any] = {}
-        for draw in range(self.tries):
-            warm = (
-                self.sampling
-                if draw == 0
-                else replace(self.sampling, temperature=max(self.sampling.temperature, _WARMER))
-            )
-            settings = warm.fields(draw)
-            if self.model.url is None:
-                settings |= {"source": row.language, "target": target}
-            reply = await backend.complete(messages, settings)
+        for draw in range(before, before + self.tries):
+            # The first try as asked; each further one warmer and with a seed of its own.
+            warm = max(self.sampling.temperature, _WARMER) if draw else self.sampling.temperature
+            settings = replace(self.sampling, temperature=warm).fields(draw)
+            languages = {"source": row.language, "target": target} if self.model.url is None else {}
+            reply = await backend.complete(messages, {**settings, **languages})
             text = reply.text.strip()
-            reasons = ["cut off by the limit of tokens"] if reply.finish == "length" else []
-            reasons = reasons or faults(
-                source,
-                text,
-                source_language=row.language,
-                language=target,
-                limits=self.limits,
-                identify=self.identifier,
-            )
-            result = {"text": text, "tries": draw + 1, "reasons": reasons, "model": reply.model, "date": today()}
+            result = {
+                "text": text,
+                "tries": draw + 1,
+                "drawn": {name: settings[name] for name in ("temperature", "seed")},
+                "reasons": self.reasons(source, text, row.language, target, cut=reply.finish == "length"),
+                "model": reply.model,
+                "date": today(),
+            }
             if self.identifier is not None:
                 result["language_check"] = self.identifier.status(kept_pieces(text), target)
-            if not reasons and self.quality is not None:
+            if not result["reasons"] and self.quality is not None and judge is not None:
                 result["score"] = score = await judge.score(source, text, row.language, target)
                 if score < self.quality.least:
                     result["reasons"] = [f"quality: {score:.3f}, below {self.quality.least}"]
@@ -282,81 +243,69 @@ class _Run:
                 break
         return result
 
-
-class _Judge:
-    """The backend and the quality server together, as one asynchronous context."""
-
-    def __init__(self, backend: Backend, model: ModelSpec, quality: Quality | None) -> None:
-        self._backend = backend
-        self._stack = AsyncExitStack()
-        self._quality = quality
-        self._client: ChatClient | None = None
-        if quality is not None:
-            endpoint = Endpoint(quality.url, "quality", model.key, model.timeout)
-            self._client = ChatClient(endpoint, limit=model.concurrency)
-
-    async def __aenter__(self) -> Self:
-        await self._stack.enter_async_context(self._backend)
-        if self._client is not None:
-            await self._stack.enter_async_context(self._client)
-        return self
-
-    async def __aexit__(self, *error: Any) -> None:
-        await self._stack.__aexit__(*error)
-
-    async def score(self, source: str, text: str, language: str, target: str) -> float:
-        assert self._client is not None
-        assert self._quality is not None
-        body = {"src": source, "mt": text, "source_language": language, "target_language": target}
-        answer = await self._client.post(self._quality.url, body)
-        value = answer.get("score") if isinstance(answer, dict) else None
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise Retryable(f"{self._quality.url}: the answer holds no number 'score'")
-        return float(value)
+    def reasons(self, source: str, text: str, source_language: str, target: str, *, cut: bool) -> list[str]:
+        """Why a translation does not pass; empty when it does."""
+        if cut:
+            return ["cut off by the limit of tokens"]
+        return faults(
+            source,
+            text,
+            source_language=source_language,
+            language=target,
+            limits=self.limits,
+            identify=self.identifier,
+        )
 
 
-def _key(row: _Input, target: str, field: str) -> str:
+def _key(row: Translatable, target: str, field: str) -> str:
     return f"{row.id}|{target}|{field}"
 
 
 def _ask(run: _Run, journal: Journal, *, partial: bool, quiet: bool) -> None:
-    total = sum(len(row.texts) for row, _ in run.wanted())
-    if len(journal) >= total:
+    held = [task.key in journal for task in run.tasks()]
+    if all(held):
         return
-    backend = run.model.open()
-    judge = _Judge(backend, run.model, run.quality)
+    backend, model = run.model.open(), run.model
+    judge: QualityClient | None = None
+    if run.quality is not None:
+        judge = QualityClient(run.quality, timeout=model.timeout, limit=model.at_once)
 
-    def tasks() -> Iterator[Task]:
-        for row, target in run.wanted():
-            for field in row.texts:
-                yield Task(_key(row, target, field), (row, target, field))
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[None]:
+        async with backend:
+            if judge is None:
+                yield
+            else:
+                async with judge:
+                    yield
 
     async def work(task: Task) -> dict[str, Any]:
-        row, target, field = task.payload
-        return await run.text(backend, judge, row, target, field)
+        past = journal.past.get(task.key)
+        return await run.text(backend, judge, task.payload, past["tries"] if past else 0)
 
-    with WorkProgress("translate", total=total, done=len(journal), quiet=quiet) as progress:
+    with WorkProgress("translate", total=len(held), done=sum(held), quiet=quiet) as progress:
         outcome = run_tasks(
-            tasks(),
+            run.tasks(),
             work,
             journal,
-            limit=run.model.at_once,
-            attempts=run.model.attempts,
-            patience=run.model.patience,
+            limit=model.at_once,
+            attempts=model.attempts,
+            patience=model.patience,
+            done=sum(held),
             monitor=progress,
-            around=judge,
+            around=opened(),
         )
-    require_whole(outcome, total, partial=partial)
+    require_whole(outcome, len(held), partial=partial)
 
 
-def _write(run: _Run, journal: Journal, out: Path, job: dict[str, Any]) -> Translated:
+def _write(run: _Run, journal: Journal, out: Path, settings: dict[str, Any], licences: Licences) -> Translated:
     stem = card_path(out).name.removesuffix(".card.md")
     aside_path = out.with_name(f"{stem}.set_aside.jsonl")
     counts: Counter[str] = Counter(rows=len(run.rows), asked=0, translated=0, set_aside=0, unanswered=0)
     languages: Counter[str] = Counter(dict.fromkeys(run.targets, 0))
     reasons: Counter[str] = Counter()
 
-    def judged() -> Iterator[tuple[_Input, str, dict[str, dict[str, Any]]]]:
+    def judged() -> Iterator[tuple[Translatable, str, dict[str, dict[str, Any]]]]:
         for row, target in run.wanted():
             keys = {field: _key(row, target, field) for field in row.texts}
             if all(key in journal for key in keys.values()):
@@ -368,10 +317,11 @@ def _write(run: _Run, journal: Journal, out: Path, job: dict[str, Any]) -> Trans
                 if "language_check" in result:
                     counts[f"language_{result['language_check']}"] += 1
                 counts["tries"] += result["tries"]
+                counts["replies_without_model"] += result["model"] is None
             if not any(result["reasons"] for result in results.values()):
                 counts["translated"] += 1
                 languages[target] += 1
-                yield _target_row(run, row, target, results)
+                yield translated_row(row, target, results, run.made(row))
 
     def aside() -> Iterator[Row]:
         for row, target, results in judged():
@@ -384,49 +334,25 @@ def _write(run: _Run, journal: Journal, out: Path, job: dict[str, Any]) -> Trans
                 yield {"id": row.id, "language": target, "reasons": failed, "source": row.texts, "translation": texts}
 
     counts["asked"] = sum(1 for _ in run.wanted())
+    counts["in_the_target_language_already"] = len(run.rows) * len(run.targets) - counts["asked"]
+    counts["left_out_non_commercial"] = licences.dropped
     write_rows(out, kept())
     write_rows(aside_path, aside())
     counts["unanswered"] = counts["asked"] - counts["translated"] - counts["set_aside"]
     identifier = run.identifier.name if run.identifier else "none installed"
+    told = {name: count for name, count in counts.items() if count or name in _ALWAYS}
     card = write_card(
         out,
         title="Translations that kept answers, numbers, code, LaTeX and placeholders, by `innerlingua data translate`",
         languages=languages,
-        counts={**counts, **{f"set aside for {kind}": n for kind, n in sorted(reasons.items())}},
-        sources=list(job["inputs"]),
-        settings=job,
+        counts={**told, **{f"set aside for {kind}": n for kind, n in sorted(reasons.items())}},
+        sources=settings["inputs"],
+        licences=licences.counts,
+        settings=settings,
         notes=[
             f"Language identifier: {identifier}.",
             "The checks see what was lost or changed, not whether a translation is good.",
-            "Licences are those of the sources and of the model; look them up there.",
+            LICENCE_NOTE,
         ],
     )
-    path = out.with_name(f"{out.name}.journal")
-    return Translated(out, aside_path, card, path, dict(counts), dict(languages), dict(reasons), identifier)
-
-
-def _target_row(run: _Run, row: _Input, target: str, results: Mapping[str, Mapping[str, Any]]) -> Row:
-    made: Row = {"id": row.id, "language": target}
-    for field, result in results.items():
-        column, _, index = field.partition(".")
-        if index:
-            message = {**row.row[column][int(index)], "content": result["text"]}
-            made.setdefault(column, []).append(message)
-        else:
-            made[column] = result["text"]
-    made |= {name: row.row[name] for name in _CARRIED if row.row.get(name) is not None}
-    template = run.template_of(row)
-    given = row.row.get("provenance")
-    made["provenance"] = {
-        "model": run.model.model,
-        "revision": run.model.revision,
-        "reply_model": next(iter(results.values()))["model"],
-        "template": {"name": template.name, "sha256_16": template.digest},
-        "settings": asdict(run.sampling),
-        "tries": {field: result["tries"] for field, result in results.items()},
-        "scores": {field: result["score"] for field, result in results.items() if "score" in result} or None,
-        "date": max(result["date"] for result in results.values()),
-        "translated_from": {"language": row.language, **row.origin},
-        "source_provenance": json.loads(given) if isinstance(given, str) and given.startswith("{") else given,
-    }
-    return made
+    return Translated(out, aside_path, card, journal.path, told, dict(languages), dict(reasons), identifier)

@@ -15,11 +15,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from innerlingua.data.answers import Extractor, extract_boxed, extract_choice, extractor, same_answer
-from innerlingua.data.asking import ModelSpec, Sampling, hash_of, require_whole
-from innerlingua.data.card import card_path, today, write_card
+from innerlingua.data.answers import Extractor, extract_boxed, extract_choice, extractor, same_answer, same_text
+from innerlingua.data.asking import ModelSpec, Sampling, first_rows, require_whole
+from innerlingua.data.card import LICENCE_NOTE, card_path, today, write_card
 from innerlingua.data.files import check_output, write_rows
-from innerlingua.data.languages import ENGLISH, known_languages
+from innerlingua.data.hashes import hash_of
+from innerlingua.data.languages import ENGLISH, check_language, known_languages
+from innerlingua.data.licences import Licences
 from innerlingua.data.questions import Question, read_questions
 from innerlingua.data.sources import open_sources
 from innerlingua.data.templates import ANSWER_TEMPLATES, Template, load_template
@@ -35,7 +37,10 @@ LABELS: Final = ("correct-correct", "correct-incorrect", "incorrect-correct", "i
 
 @dataclass(frozen=True)
 class Verified:
-    """What was written, and counts: asked = right + wrong + no_answer + cut_off + echo + unsettled + unanswered."""
+    """What was written, and counts: asked = right + wrong + no_answer + cut_off + echo + unsettled + unanswered.
+
+    Beside these: `kept`, and where there are any `replies_without_model` and `left_out_non_commercial`.
+    """
 
     path: Path
     labels: Path
@@ -71,6 +76,7 @@ def verify(
     language_names: Mapping[str, str] | None = None,
     samples: int = 1,
     agreement: float = 0.5,
+    non_commercial: str = "error",
     limit: int | None = None,
     partial: bool = False,
     restart: bool = False,
@@ -96,7 +102,8 @@ def verify(
         language_names: `{code: English name}` for languages outside FLORES-200.
         samples: draws per question.
         agreement: share of a question's draws that must be right for it to count as right; guesses rarely agree.
-        limit: ask only the first so many questions.
+        non_commercial: rows whose licence allows no commercial use: `error`, `drop` or `keep`.
+        limit: ask only the questions of the first so many ids.
         partial: write although some requests failed.
         restart: forget what an earlier run has done.
         overwrite: replace outputs that exist.
@@ -105,7 +112,7 @@ def verify(
     Raises:
         DataError: bad input, another job's journal, requests that failed to the last (unless `partial`).
     """
-    out = check_output(output, overwrite=overwrite)
+    out = check_output(output, overwrite=overwrite, inputs=paths)
     if not out.name.endswith((".jsonl", ".jsonl.gz")):
         raise DataError(f"{output}: verify writes JSON Lines; give a name that ends with .jsonl or .jsonl.gz")
     if samples < 1 or not 0 < agreement <= 1:
@@ -114,29 +121,41 @@ def verify(
         )
     sampling = sampling or Sampling(temperature=0.7 if samples > 1 else 0.0)
     known = known_languages(language_names)
+    for code in (anchor_language, *(languages or [])):
+        check_language(code, "--language", known=known)
+    take, chosen = _extractor(extract), _Templates(template)
     sources = open_sources(list(paths))
-    questions = list(read_questions(sources, known=known, languages=languages))[:limit]
+    licences = Licences(non_commercial)
+    questions = list(read_questions([licences.admit(s) for s in sources], known=known, languages=languages))
+    ids = frozenset(first_rows(dict.fromkeys(question.id for question in questions), limit))
+    questions = [question for question in questions if question.id in ids]
     if not questions:
-        raise DataError(f"{', '.join(s.name for s in sources)}: no question in the languages asked for")
-    chosen = _Templates(template)
-    chosen_names = sorted({chosen.of(q).name for q in questions})
+        among = " in the languages asked for" if languages else ""
+        raise DataError(f"{', '.join(s.name for s in sources)}: no question{among}")
+    # What decides an answer; which questions and how many draws are asked for may grow from run to run.
     job = {
         "command": "verify",
         "model": model.model,
         "revision": model.revision,
         "sampling": asdict(sampling),
-        "samples": samples,
-        "templates": {name: chosen.digest(name) for name in chosen_names},
-        "languages": list(languages) if languages is not None else None,
-        "limit": limit,
+        "template": chosen.digests(),
         "inputs": hash_of(sources),
     }
-    journal_path = out.with_name(f"{out.name}.journal")
-    with Journal(journal_path, job, restart=restart) as journal:
+    settings = {
+        **job,
+        "samples": samples,
+        "agreement": agreement,
+        "answer": extract if isinstance(extract, str) else "by the layout" if extract is None else "a function",
+        "anchor_language": anchor_language,
+        "languages": list(languages) if languages is not None else None,
+        "non_commercial": non_commercial,
+        "limit": limit,
+    }
+    with Journal(out.with_name(f"{out.name}.journal"), job, restart=restart) as journal:
         _ask(questions, chosen, journal, model, sampling, samples, partial, quiet)
-        judged = _judge(questions, journal, samples, agreement, _extractor(extract))
+        judged = [(q, _verdict(q, journal, sampling, samples, agreement, take)) for q in questions]
         made = {"model": model.model, "revision": model.revision, "settings": asdict(sampling), "samples": samples}
-        return _write(out, questions, judged, chosen, made, anchor_language, job, journal_path)
+        return _write(out, judged, chosen, made, settings, licences, journal.path)
 
 
 class _Templates:
@@ -147,8 +166,8 @@ class _Templates:
     def of(self, question: Question) -> Template:
         return self._given or self._own["choice" if question.choices else "reasoning"]
 
-    def digest(self, name: str) -> str:
-        return (self._given or self._own[name]).digest
+    def digests(self) -> dict[str, str]:
+        return {t.name: t.digest for t in ([self._given] if self._given else self._own.values())}
 
     def prompt(self, question: Question) -> str:
         template = self.of(question)
@@ -172,14 +191,9 @@ def _ask(
     partial: bool,
     quiet: bool,
 ) -> None:
-    total = len(questions) * samples
-
-    def tasks() -> Iterator[Task]:
-        for question in questions:
-            for draw in range(samples):
-                yield Task(_key(question, draw), (question, draw))
-
-    if len(journal) >= total:
+    tasks = [Task(_key(question, draw), (question, draw)) for question in questions for draw in range(samples)]
+    held = sum(task.key in journal for task in tasks)
+    if held == len(tasks):
         return  # all asked already; nothing is loaded or connected
     backend = model.open()
 
@@ -189,39 +203,42 @@ def _ask(
         reply = await backend.complete(messages, sampling.fields(draw))
         return {"text": reply.text, "finish": reply.finish, "model": reply.model, "date": today()}
 
-    with WorkProgress("verify", total=total, done=len(journal), quiet=quiet) as progress:
+    with WorkProgress("verify", total=len(tasks), done=held, quiet=quiet) as progress:
         outcome = run_tasks(
-            tasks(),
+            tasks,
             work,
             journal,
             limit=model.at_once,
             attempts=model.attempts,
             patience=model.patience,
+            done=held,
             monitor=progress,
             around=backend,
         )
-    require_whole(outcome, total, partial=partial)
+    require_whole(outcome, len(tasks), partial=partial)
 
 
 def _extractor(extract: str | Extractor | None) -> Extractor | None:
     return extractor(extract) if isinstance(extract, str) else extract
 
 
-def _judge(
-    questions: Sequence[Question],
-    journal: Journal,
-    samples: int,
-    agreement: float,
-    extract: Extractor | None,
-) -> list[_Verdict]:
-    return [_verdict(question, journal, samples, agreement, extract) for question in questions]
+def _right(question: Question, found: str) -> bool:
+    if not question.accepted:
+        return same_answer(found, question.answer)
+    return any(same_text(found, gold, question.language) or same_answer(found, gold) for gold in question.accepted)
 
 
 def _verdict(
-    question: Question, journal: Journal, samples: int, agreement: float, extract: Extractor | None
+    question: Question,
+    journal: Journal,
+    sampling: Sampling,
+    samples: int,
+    agreement: float,
+    extract: Extractor | None,
 ) -> _Verdict:
     take = extract or (extract_choice if question.choices else extract_boxed)
-    replies = [journal.result(k) for k in (_key(question, d) for d in range(samples)) if k in journal]
+    keys = ((_key(question, draw), draw) for draw in range(samples))
+    replies = [{**journal.result(key), "seed": sampling.seed + draw} for key, draw in keys if key in journal]
     if not replies:
         return _Verdict("unanswered", 0, 0, None, None, None)
     reasons: Counter[str] = Counter()
@@ -236,7 +253,7 @@ def _verdict(
             reasons["echo"] += 1
         elif found is None:
             reasons["no_answer"] += 1
-        elif same_answer(found, question.answer):
+        elif _right(question, found):
             reasons["right"] += 1
             best = best or (reply, found)
         else:
@@ -251,17 +268,16 @@ def _verdict(
 
 def _write(
     out: Path,
-    questions: Sequence[Question],
-    verdicts: Sequence[_Verdict],
+    judged: Sequence[tuple[Question, _Verdict]],
     templates: _Templates,
     made: dict[str, Any],
-    anchor_language: str,
-    job: dict[str, Any],
+    settings: dict[str, Any],
+    licences: Licences,
     journal: Path,
 ) -> Verified:
+    anchor_language = settings["anchor_language"]
     stem = card_path(out).name.removesuffix(".card.md")
     labels, rejected = out.with_name(f"{stem}.labels.jsonl"), out.with_name(f"{stem}.rejected.jsonl")
-    judged = list(zip(questions, verdicts, strict=True))
 
     def row(question: Question, verdict: _Verdict) -> dict[str, Any]:
         template = templates.of(question)
@@ -273,10 +289,13 @@ def _write(
             "prompt": templates.prompt(question),
             "completion": verdict.text,
             "answer": question.answer,
+            "accepted": list(question.accepted) or None,
             "choices": list(question.choices) or None,
+            **{name: question.origin.get(name) for name in ("source", "license")},
             "provenance": {
                 **made,
                 "reply_model": replied.get("model"),
+                "seed": replied.get("seed"),
                 "template": {"name": template.name, "sha256_16": template.digest},
                 "date": replied.get("date"),
                 "right": f"{verdict.right}/{verdict.draws}",
@@ -293,17 +312,21 @@ def _write(
     write_rows(labels, labelled)
     label_counts = Counter(str(entry["label"]) for entry in labelled if "label" in entry)
     counts = {"asked": len(judged), **Counter(v.reason for _, v in judged), "kept": len(kept)}
+    nameless = sum(v.replied is not None and v.replied["model"] is None for _, v in judged)
+    extra = {"replies_without_model": nameless, "left_out_non_commercial": licences.dropped}
+    counts |= {name: count for name, count in extra.items() if count}
     card = write_card(
         out,
         title="Answers that a model gave itself and that reach the right result, kept by `innerlingua data verify`",
         languages={anchor_language: len(kept)},
         counts={**counts, **label_counts},
-        sources=list(job["inputs"]),
-        settings={**job, "anchor_language": anchor_language},
+        sources=settings["inputs"],
+        licences=licences.counts,
+        settings=settings,
         notes=[
             "Keeping only right answers leans towards easy questions, and with choices towards lucky guesses; several "
             "samples with a high agreement lean less.",
-            "Licences are those of the sources and of the model; look them up there.",
+            LICENCE_NOTE,
         ],
     )
     return Verified(out, labels, rejected, card, journal, counts, dict(label_counts))

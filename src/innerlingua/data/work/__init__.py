@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from innerlingua.data.work.client import ChatClient, Endpoint, Reply
 from innerlingua.data.work.engine import Outcome, Refused, Retryable, Task, run_tasks
+from innerlingua.data.work.http import JsonClient, check_url
 from innerlingua.data.work.journal import Journal
 from innerlingua.data.work.keys import ApiKey, read_key
 from innerlingua.data.work.pace import Pace
@@ -17,12 +18,14 @@ __all__ = [
     "ChatClient",
     "Endpoint",
     "Journal",
+    "JsonClient",
     "Outcome",
     "Pace",
     "Refused",
     "Reply",
     "Retryable",
     "Task",
+    "check_url",
     "read_key",
     "run_tasks",
 ]

@@ -2,28 +2,26 @@
 
 One request per sample, because some servers ignore `n` without a word; no list of models is asked for, because some
 fail on it; a reply's model is compared up to the first `@`, because some add a revision there (`transformers serve`
-5.23 does all three). What a reply must have: JSON, a choice with text, and the model that was asked for.
+5.23 does all three). What a reply must have: a choice with text, and the model that was asked for where it names one.
 """
 
 from __future__ import annotations
 
-import email.utils
-import time
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self
-from urllib.parse import urlsplit
 
-from innerlingua.data.work.engine import Refused, Retryable
+from innerlingua.data.work.engine import Retryable
+from innerlingua.data.work.http import JsonClient, check_url
 from innerlingua.data.work.keys import ApiKey
 from innerlingua.errors import DataError
 
-__all__ = ["ChatClient", "Endpoint", "Reply", "import_httpx"]
+__all__ = ["ChatClient", "Endpoint", "Reply"]
 
-_CONGESTED: Final = frozenset((408, 429, 502, 503, 504))
-_KEY_REFUSED: Final = frozenset((401, 403))
-_QUOTED: Final = 300
+_HALF_PAIR: Final = re.compile("[\ud800-\udfff]")
+_CUT: Final = frozenset(("length", "content_filter"))
 
 
 @dataclass(frozen=True)
@@ -45,13 +43,7 @@ class Endpoint:
     reply_model: str | None = None
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise DataError(
-                f"--url {self.key.redact(self.url)!r}: not an address; write it as http://127.0.0.1:8000/v1"
-            )
-        if parts.username or parts.password or parts.query:
-            raise DataError("--url: an address with a password or a query; keys belong in --key-env or --key-file")
+        check_url(self.url, "--url")
         if not self.model.strip():
             raise DataError("--model: the name of the model that the server knows is needed")
         if not self.timeout > 0:
@@ -65,24 +57,15 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Reply:
-    """One answer: its text, why it ended (`stop`, `length`, None if the server does not say), the model's own name."""
+    """One answer: its text, why it ended, and the model's own name.
+
+    `finish` is `stop`, `length` when it was cut off (also by a filter), or None when the server does not say; `model`
+    is None when it does not say.
+    """
 
     text: str
     finish: str | None
     model: str | None
-
-
-def import_httpx() -> Any:
-    """The HTTP library, which comes with the extra `data`.
-
-    Raises:
-        DataError: it is not installed.
-    """
-    try:
-        import httpx2
-    except ImportError as error:
-        raise DataError("servers need the library httpx2; install it with: pip install 'innerlingua[data]'") from error
-    return httpx2
 
 
 class ChatClient:
@@ -95,24 +78,23 @@ class ChatClient:
 
     def __init__(self, endpoint: Endpoint, *, limit: int) -> None:
         self._endpoint = endpoint
-        self._limit = limit
         self._path = endpoint.url.rstrip("/") + "/chat/completions"
-        self._httpx = import_httpx()
-        self._client: Any = None
+        self._http = JsonClient(
+            key=endpoint.key,
+            timeout=endpoint.timeout,
+            limit=limit,
+            mend_key="name another by --key-env or --key-file.",
+            mend_url=f"Check --url (most end with /v1) and --model {endpoint.model!r}.",
+        )
 
     async def __aenter__(self) -> Self:
-        self._client = self._httpx.AsyncClient(
-            headers={**self._endpoint.key.headers(), "Content-Type": "application/json"},
-            timeout=self._httpx.Timeout(self._endpoint.timeout),
-            limits=self._httpx.Limits(max_connections=self._limit, max_keepalive_connections=self._limit),
-            follow_redirects=False,  # a key must not follow to another host
-        )
+        await self._http.__aenter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._client.aclose()
+        await self._http.__aexit__(kind, error, trace)
 
     async def complete(self, messages: Sequence[Mapping[str, str]], settings: Mapping[str, Any]) -> Reply:
         """One completion.
@@ -127,53 +109,22 @@ class ChatClient:
             DataError: none will: the key is refused, there is no such address or model, another model answers.
         """
         body = {"model": self._endpoint.model, "messages": list(messages), **settings}
-        return self._reply(await self.post(self._path, body))
-
-    async def post(self, url: str, body: Any) -> Any:
-        """POST JSON and return the JSON of a good answer; raises as `complete` does."""
-        try:
-            response = await self._client.post(url, json=body)
-        except self._httpx.TimeoutException as error:
-            raise Retryable(f"no answer in {self._endpoint.timeout:g} s", congested=True) from error
-        except self._httpx.ConnectError as error:
-            raise Retryable(
-                f"cannot connect to {self._endpoint.url}: {self._told(str(error))}", congested=True
-            ) from error
-        except self._httpx.TransportError as error:
-            raise Retryable(
-                f"broken answer: {self._told(str(error) or type(error).__name__)}", congested=True
-            ) from error
-        if response.status_code != 200:
-            self._refused(response)
-        try:
-            return response.json()
-        except ValueError as error:
-            raise Retryable(f"the answer is no JSON: {self._told(response.text)}") from error
-
-    def _refused(self, response: Any) -> None:
-        status = response.status_code
-        told = f"{status}: {self._told(response.text)}"
-        if status in _KEY_REFUSED:
-            raise DataError(
-                f"{self._endpoint.url} refuses the key ({told}). It came from {self._endpoint.key.origin}; "
-                "name another by --key-env or --key-file."
-            )
-        if status == 404 or 300 <= status < 400:
-            raise DataError(
-                f"{self._path}: {told}. Check --url (most end with /v1) and --model {self._endpoint.model!r}."
-            )
-        if status in _CONGESTED or status >= 500 or status in (409, 425):
-            wait = _retry_after(response.headers.get("retry-after"))
-            raise Retryable(f"status {told}", congested=status in _CONGESTED, wait=wait)
-        raise Refused(f"status {told}")
+        return self._reply(await self._http.post(self._path, body))
 
     def _reply(self, answer: Any) -> Reply:
         choices = answer.get("choices") if isinstance(answer, dict) else None
         choice = choices[0] if isinstance(choices, list) and choices else None
         message = choice.get("message") if isinstance(choice, dict) else None
-        text = message.get("content") if isinstance(message, dict) else None
+        if not isinstance(choice, dict) or not isinstance(message, dict):
+            raise Retryable(f"the answer holds no choices[0].message: {self._http.told(str(answer))}")
+        finish = choice.get("finish_reason")
+        text = message.get("content")
+        if text is None and finish in _CUT:
+            text = ""  # cut off before the answer began, as by servers that keep the reasoning apart
         if not isinstance(text, str):
-            raise Retryable(f"the answer holds no choices[0].message.content: {self._told(str(answer))}")
+            raise Retryable(f"the answer holds no choices[0].message.content: {self._http.told(str(answer))}")
+        if _HALF_PAIR.search(text):
+            raise Retryable("the answer holds half a surrogate pair, which is not a character")
         model = answer.get("model")
         if isinstance(model, str) and _bare(model) != self._endpoint.expected:
             raise DataError(
@@ -181,26 +132,9 @@ class ChatClient:
                 f"that is the model you mean, say so by --reply-model {_bare(model)!r}; otherwise mend --model or "
                 "the server."
             )
-        finish = choice.get("finish_reason") if isinstance(choice, dict) else None
-        return Reply(text, finish if isinstance(finish, str) else None, model if isinstance(model, str) else None)
-
-    def _told(self, text: str) -> str:
-        """A server's words for a message: short, one line, without the key."""
-        words = " ".join(self._endpoint.key.redact(text).split())
-        return words if len(words) <= _QUOTED else words[:_QUOTED] + "..."
+        ended = "length" if finish in _CUT else finish
+        return Reply(text, ended if isinstance(ended, str) else None, model if isinstance(model, str) else None)
 
 
 def _bare(model: str) -> str:
     return model.split("@", 1)[0]
-
-
-def _retry_after(value: str | None) -> float | None:
-    """Seconds from a Retry-After header: a number, or an HTTP date; None without one that can be read."""
-    if value is None:
-        return None
-    if value.strip().replace(".", "", 1).isdigit():
-        return float(value)
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
-        return None

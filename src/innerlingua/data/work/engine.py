@@ -85,6 +85,7 @@ def run_tasks(
     attempts: int = 8,
     patience: float = 120.0,
     base_wait: float = 0.5,
+    done: int | None = None,
     monitor: Monitor | None = None,
     around: Any = None,
 ) -> Outcome:
@@ -99,15 +100,19 @@ def run_tasks(
         attempts: tries per task in one run.
         patience: seconds without any success after which the run stops.
         base_wait: first bound of the pause between attempts, seconds.
+        done: how many of the tasks the journal holds already; all that it holds unless given.
         monitor: told about progress.
         around: an asynchronous context manager that `work` needs, such as its client; entered inside the event loop.
 
     Raises:
-        DataError: nothing succeeded for `patience` seconds, or the first ten tasks were all refused.
+        DataError: nothing succeeded for `patience` seconds, the first ten tasks were all refused, or the server asks
+            to wait longer than a quarter of an hour.
+        OSError: the journal cannot be written, as on a full disk; the work stops there and then.
     """
     if limit < 1 or attempts < 1:
         raise DataError(f"concurrency {limit} and attempts {attempts} must both be at least 1")
-    run = _Run(iter(tasks), work, journal, Pace(limit), attempts, patience, base_wait, monitor)
+    held = len(journal) if done is None else done
+    run = _Run(iter(tasks), work, journal, held, Pace(limit), attempts, patience, base_wait, monitor)
     return asyncio.run(run.whole(limit, around))
 
 
@@ -117,6 +122,7 @@ class _Run:
         tasks: Iterator[Task],
         work: Callable[[Task], Awaitable[Any]],
         journal: Journal,
+        held: int,
         pace: Pace,
         attempts: int,
         patience: float,
@@ -131,7 +137,8 @@ class _Run:
         self._patience = patience
         self._base_wait = base_wait
         self._monitor = monitor
-        self._outcome = Outcome(done=len(journal))
+        self._outcome = Outcome(done=held)
+        self._held = held
         self._done: list[tuple[str, Any]] = []
         self._failed: list[tuple[str, str]] = []
         self._successes = 0
@@ -147,12 +154,17 @@ class _Run:
         # Twice as many workers as places: those that wait for their next attempt hold no place.
         workers = [asyncio.create_task(self._worker()) for _ in range(2 * limit)]
         recorder = asyncio.create_task(self._recorder())
+        everyone = asyncio.gather(*workers)
         try:
-            await asyncio.gather(*workers)
+            # The recorder ends only by failing, and then nothing may go on: what is not on disk is not done.
+            await asyncio.wait((everyone, recorder), return_when=asyncio.FIRST_COMPLETED)
+            if recorder.done():
+                recorder.result()
+            await everyone
         finally:
             for task in (*workers, recorder):
                 task.cancel()
-            await asyncio.gather(*workers, recorder, return_exceptions=True)
+            await asyncio.gather(everyone, *workers, recorder, return_exceptions=True)
             self._record()
         return self._outcome
 
@@ -163,12 +175,12 @@ class _Run:
             self._record()
 
     def _record(self) -> None:
-        done, self._done = self._done, []
-        failed, self._failed = self._failed, []
+        done, failed = self._done, self._failed
         if done or failed:
             self._journal.append(done, failed)
-        self._outcome.done = len(self._journal)
+            self._done, self._failed = [], []
         self._outcome.fresh += len(done)
+        self._outcome.done = self._held + self._outcome.fresh
         self._outcome.failures.update(reason for _, reason in failed)
         if self._monitor is not None:
             self._monitor.update(self._outcome, int(self._pace.width))
@@ -216,7 +228,8 @@ class _Run:
         wait = trouble.wait or 0.0
         if wait > _LONGEST_PAUSE:
             raise DataError(
-                f"the server asks to wait {wait:.0f} s ({trouble.reason}). Run the same command again then."
+                f"the server asks to wait {wait:.0f} s ({trouble.reason}), longer than this run waits for one "
+                f"({_LONGEST_PAUSE:.0f} s). What is done is kept: run the same command again then."
             )
         self._pace.pause(wait)
         # Waiting because one was told to is no sign of a dead server.
@@ -226,8 +239,8 @@ class _Run:
         silent = time.monotonic() - self._last_success
         if silent > self._patience:
             raise DataError(
-                f"no answer worth keeping for {silent:.0f} s; the last trouble: {trouble.reason}. What is done is "
-                "kept: run the same command again when the server is well."
+                f"no answer worth keeping for {silent:.0f} s (--patience); the last trouble: {trouble.reason}. What is "
+                "done is kept: run the same command again when the server is well."
             )
 
     def _refuse(self, task: Task, reason: str) -> None:

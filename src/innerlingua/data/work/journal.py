@@ -3,6 +3,8 @@
 The first line names the job: everything that decides an answer (model, template, settings, inputs). Continuing with
 another job is refused, naming what differs. A line cut off by a kill or a power failure is dropped on opening; damage
 elsewhere is an error. Two processes cannot hold one journal. Results stay on disk; memory holds a place per key.
+
+A finished task can be opened again, to be done anew; what earlier rounds came to stands beside it as its past.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from innerlingua.errors import DataError
 __all__ = ["Journal"]
 
 _SCHEMA = "innerlingua.journal/1"
+_HEADER = b'{"schema"'
 
 
 class Journal:
@@ -37,9 +40,11 @@ class Journal:
     def __init__(self, path: str | Path, job: Mapping[str, Any], *, restart: bool = False) -> None:
         self.path = Path(path)
         self.failed: dict[str, str] = {}
+        self.past: dict[str, Any] = {}
         self._places: dict[str, tuple[int, int]] = {}
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file: IO[bytes] = open(self.path, "a+b")  # noqa: SIM115  (closed by close)
+        # Unbuffered: a write that failed must not be tried again by a later one.
+        self._file: IO[bytes] = open(self.path, "a+b", buffering=0)  # noqa: SIM115  (closed by close)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -48,6 +53,7 @@ class Journal:
         try:
             if restart:
                 self._file.truncate(0)
+            self._end = 0
             self._load(dict(job))
         except BaseException:
             self._file.close()
@@ -72,28 +78,37 @@ class Journal:
         self._file.close()
 
     def _load(self, job: dict[str, Any]) -> None:
-        self._file.seek(0)
         start = 0
-        for number, line in enumerate(self._file, start=1):
-            entry = _parse(line)
-            if entry is None:
-                if self._file.read(1):
-                    raise DataError(
-                        f"{self.path}, line {number}: damaged. Restore the file, or begin anew with --restart."
-                    )
-                break  # the last line, cut off while it was written
-            if number == 1:
-                self._check_job(entry, job)
-            elif "reason" in entry:
-                self.failed[entry["key"]] = entry["reason"]
-            else:
-                self._places.setdefault(entry["key"], (start, len(line)))
-                self.failed.pop(entry["key"], None)
-            start += len(line)
+        with self.path.open("rb") as lines:
+            for number, line in enumerate(lines, start=1):
+                entry = _parse(line)
+                if entry is None:
+                    begun = number > 1 or line.startswith(_HEADER[: len(line)])
+                    if lines.read(1) or not begun:
+                        raise DataError(
+                            f"{self.path}, line {number}: damaged. Restore the file, or begin anew with --restart."
+                        )
+                    break  # the last line, cut off while it was written
+                if number == 1:
+                    self._check_job(entry, job)
+                else:
+                    self._take(entry, (start, len(line)))
+                start += len(line)
         self._file.truncate(start)
         self._end = start
         if start == 0:
             self._write([{"schema": _SCHEMA, "job": job}])
+
+    def _take(self, entry: dict[str, Any], place: tuple[int, int]) -> None:
+        key = entry["key"]
+        if "reason" in entry:
+            self.failed[key] = entry["reason"]
+        elif "past" in entry:
+            self._places.pop(key, None)
+            self.past[key] = entry["past"]
+        else:
+            self._places.setdefault(key, place)
+            self.failed.pop(key, None)
 
     def _check_job(self, entry: dict[str, Any], job: dict[str, Any]) -> None:
         if entry.get("schema") != _SCHEMA:
@@ -118,11 +133,24 @@ class Journal:
             self.failed.pop(key, None)
         self.failed.update((key, reason) for key, reason in failed if key not in self._places)
 
+    def reopen(self, pasts: Mapping[str, Any]) -> None:
+        """Make finished tasks unfinished: key -> what is remembered of them in `past`. On disk when it returns."""
+        self._write([{"key": key, "past": past} for key, past in pasts.items()])
+        for key, past in pasts.items():
+            self._places.pop(key, None)
+            self.past[key] = past
+
     def _write(self, entries: list[dict[str, Any]]) -> list[tuple[int, int]]:
         lines = [json.dumps(entry, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n" for entry in entries]
-        self._file.write(b"".join(lines))
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        try:
+            data = memoryview(b"".join(lines))
+            while data:
+                data = data[self._file.write(data) :]
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            # A full disk, often: half a line must not stay, or what comes after it would be damage.
+            self._file.truncate(self._end)
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
         places = []
         for line in lines:
             places.append((self._end, len(line)))
@@ -140,10 +168,14 @@ class Journal:
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:
+    """The entry on a line; None when it is damaged, or was cut off."""
     if not line.endswith(b"\n"):
         return None
     try:
         entry = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    return entry if isinstance(entry, dict) else None
+    if not isinstance(entry, dict):
+        return None
+    told = isinstance(entry.get("key"), str) and any(name in entry for name in ("result", "reason", "past"))
+    return entry if told or "schema" in entry else None
