@@ -176,8 +176,8 @@ def _check_proportions(layer: MoELayer, where: str, logits: Tensor, chosen: Tens
 def _check_gradient(layers: Sequence[MoELayer], routing: RoutingCapture, backbone: nn.Module) -> None:
     if not any(parameter.requires_grad for parameter in backbone.parameters()):
         raise ModelError(
-            "every parameter of the model is frozen, so an alignment term cannot change its routing: "
-            "leave the router or the layers below it trainable"
+            "every parameter of the model is frozen, or all but its head, so an alignment term cannot change its "
+            "routing: leave the router or the layers below it trainable"
         )
     unreached = [layer.index for layer in layers if not _reaches_parameter(routing.of_layer(layer.index))]
     if unreached:

@@ -39,6 +39,7 @@ from innerlingua.demo.model import BaseSettings, get_base
 from innerlingua.demo.report import LABELS, render_report
 from innerlingua.demo.tuning import Tuned, rows_dataset, tune
 from innerlingua.demo.world import World, build_world, held_out_rows, shuffle_anchors, tuning_rows
+from innerlingua.progress import LineProgress
 from innerlingua.routing import RoutingPrior
 
 __all__ = ["DemoSettings", "run_demo"]
@@ -300,7 +301,7 @@ def _progress(console: Console) -> Progress:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    return Progress(*columns, console=console)
+    return LineProgress(*columns, console=console)
 
 
 @contextmanager

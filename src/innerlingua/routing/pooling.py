@@ -15,13 +15,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from innerlingua.anatomy import RoutingTap
 from innerlingua.anatomy.check import evaluation_mode
 from innerlingua.data.encode import IGNORED
 from innerlingua.errors import DataError, RecipeError, nearest
+from innerlingua.progress import LineProgress
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -79,7 +80,7 @@ def pool_texts(
     backbone = tap.layers[0].backbone
     device = next(backbone.get_input_embeddings().parameters()).device
     with (
-        Progress(
+        LineProgress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
