@@ -20,7 +20,7 @@ Overlong = Literal["error", "count"]
 Request = tuple[tuple[str, str], list[int], list[int]]
 """((context, continuation), their token ids): what the harness hands to a backend."""
 
-_UNANSWERED = (-math.inf, False)
+_UNANSWERED = (-1e30, False)  # finite: the harness takes a softmax over the choices
 
 
 class Watch:
