@@ -27,7 +27,7 @@ class Score:
         low, high: its interval; None where one cluster is all there is.
         by_run: the score of each run.
         samples: how many, over all languages of the row.
-        statuses: samples by status, over languages and runs.
+        statuses: samples by status, over the row's languages, of each run.
         chance: of a guess; None where it is not known.
         at_chance: whether the interval holds the chance.
     """
@@ -42,9 +42,16 @@ class Score:
     high: float | None
     by_run: list[float]
     samples: int
-    statuses: dict[str, int]
+    statuses: list[dict[str, int]]
     chance: float | None
     at_chance: bool
+
+    @property
+    def unanswered(self) -> dict[str, int]:
+        """Samples that gave no answer, by reason, over all runs; only reasons that occur."""
+        reasons = {reason for counts in self.statuses for reason in counts if reason != "answered"}
+        totals = {reason: sum(counts[reason] for counts in self.statuses) for reason in sorted(reasons)}
+        return {reason: total for reason, total in totals.items() if total}
 
 
 @dataclass(frozen=True)
@@ -118,6 +125,16 @@ class Comparison:
     def to_json(self) -> dict[str, Any]:
         """Everything as plain values."""
         return {"schema": SCHEMA, **asdict(self)}
+
+    def rows(self, benchmark: str, measure: str, baseline: str, method: str) -> list[Difference]:
+        """The differences of one benchmark, measure and pair: overall, anchor, then the targets."""
+        key = (benchmark, measure, baseline, method)
+        return [row for row in self.differences if (row.benchmark, row.measure, row.baseline, row.method) == key]
+
+    def score(self, row: Difference, method: str) -> Score:
+        """The score of `method` where `row` compares."""
+        key = (row.benchmark, row.measure, row.language, method)
+        return next(one for one in self.scores if (one.benchmark, one.measure, one.language, one.method) == key)
 
     @property
     def tables(self) -> list[tuple[str, str]]:
