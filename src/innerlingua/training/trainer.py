@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from trl import SFTConfig, SFTTrainer
 
-from innerlingua.anatomy import mixed_precision
+from innerlingua.anatomy import find_moe_layers, mixed_precision
 from innerlingua.errors import InnerlinguaError, ModelError, RecipeError
 from innerlingua.training.collate import TermCollator, split_batch
 from innerlingua.training.refusals import checked_terms, refuse_conflicts, refuse_parallelism
@@ -67,6 +67,7 @@ class Trainer(SFTTrainer):  # type: ignore[misc]  # TRL is not typed
             # The labels say it already, and TRL would refuse rows that are no longer messages.
             args.assistant_only_loss = False
         super().__init__(model, args, **kwargs)
+        self._name_the_number_of_experts()
         self.add_callback(ResumeGuard(self.model))
         if not self.terms:
             return
@@ -110,6 +111,13 @@ class Trainer(SFTTrainer):  # type: ignore[misc]  # TRL is not typed
     def _casting(self) -> torch.autocast:
         """The automatic casting of the training's passes. accelerate puts it around the whole model's forward alone."""
         return mixed_precision(self.args.mixed_precision, self.accelerator.device)
+
+    def _name_the_number_of_experts(self) -> None:
+        """TRL computes the balance loss by itself and reads `num_experts`, which some families (PhiMoE, Granite,
+        Llama 4) call otherwise: it would end in an AttributeError at the first step."""
+        config = self.model.config.get_text_config()
+        if self.aux_loss_enabled and not hasattr(config, "num_experts"):
+            config.num_experts = find_moe_layers(self.model)[0].num_experts
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
