@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from innerlingua import __version__
-from innerlingua.cli import data, demo, evaluate, parts, routing, train
+from innerlingua.cli import data, demo, doctor, evaluate, parts, routing, train
 from innerlingua.cli.output import fail
 from innerlingua.errors import InnerlinguaError, file_error
 
@@ -40,6 +40,7 @@ def _options(
     """Hold the options of the command itself; typer needs a function to hang them on."""
 
 
+app.command("doctor", context_settings=doctor.CONTEXT)(doctor.doctor)
 app.command("train", context_settings=train.CONTEXT)(train.train)
 app.add_typer(data.app, name="data")
 app.add_typer(routing.app, name="routing")
