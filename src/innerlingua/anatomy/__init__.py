@@ -17,7 +17,7 @@ from innerlingua.anatomy.parts import (
 from innerlingua.anatomy.precision import compute_type, mixed_precision
 from innerlingua.anatomy.scores import SCORES, routing_distribution
 from innerlingua.anatomy.selection import layer_indices, select_layers
-from innerlingua.anatomy.sharding import check_present, is_sharded
+from innerlingua.anatomy.sharding import check_present, is_sharded, resharded, whole
 
 __all__ = [
     "PARTS",
@@ -41,7 +41,9 @@ __all__ = [
     "lora_targets",
     "mixed_precision",
     "parameter_parts",
+    "resharded",
     "routing_distribution",
     "select_layers",
     "set_trainable",
+    "whole",
 ]

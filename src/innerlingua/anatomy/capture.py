@@ -209,19 +209,27 @@ class RoutingTap:
         self._entries = [model, *inside]
         self.models: list[PreTrainedModel] = [m for m in (model, *inside) if isinstance(m, PreTrainedModel)]
 
-    def run(self, input_ids: Tensor, attention_mask: Tensor) -> None:
+    @property
+    def root(self) -> nn.Module:
+        """The model that was given, with its wrappers."""
+        return self._entries[0]
+
+    def run(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor | None:
         """One forward pass over a batch, (rows, tokens) each, for its routing alone.
 
         The backbone runs without the language-model head. Where FSDP has sharded the parameters only a pass that begins
-        at the root gathers them, so there the whole model runs, with its head on one position of each row.
+        at the root gathers them, so there the whole model runs, with its head on one position of each row. What it
+        puts out is then returned: FSDP gathers a layer for the backward pass when a gradient reaches the layer's
+        output, so a loss on the routing alone must include it, times zero.
         """
-        batch = {"input_ids": input_ids, "attention_mask": attention_mask, "use_cache": False}
-        if not is_sharded(self._entries[0]):
+        batch: dict[str, Any] = {"input_ids": input_ids, "attention_mask": attention_mask, "use_cache": False}
+        if not is_sharded(self.root):
             self.layers[0].backbone(**batch)
-        elif "logits_to_keep" in inspect.signature(type(self.models[0]).forward).parameters:
-            self._entries[0](**batch, logits_to_keep=1)
-        else:
-            self._entries[0](**batch)
+            return None
+        if "logits_to_keep" in inspect.signature(type(self.models[0]).forward).parameters:
+            batch["logits_to_keep"] = 1
+        output: Tensor = self.root(**batch)[0]
+        return output
 
     @contextmanager
     def capture(

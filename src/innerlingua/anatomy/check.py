@@ -24,7 +24,7 @@ from innerlingua.anatomy.choice import chosen_experts, dispatch_weights, expert_
 from innerlingua.anatomy.families import COMMON
 from innerlingua.anatomy.layers import MoELayer, on_routing
 from innerlingua.anatomy.scores import routing_distribution
-from innerlingua.anatomy.sharding import check_present
+from innerlingua.anatomy.sharding import check_present, resharded
 from innerlingua.errors import ModelError
 
 __all__ = ["check_routing"]
@@ -45,7 +45,7 @@ def check_routing(tap: RoutingTap, *, gradient: bool = False) -> None:
         _refuse_without_gradient(tap)
     device = next(backbone.get_input_embeddings().parameters()).device
     token_ids = (torch.arange(_TOKENS, device=device) % backbone.config.get_text_config().vocab_size)[None]
-    with evaluation_mode(backbone), ExitStack() as hooks:
+    with resharded(tap.root), evaluation_mode(backbone), ExitStack() as hooks:
         seen = {layer.index: hooks.enter_context(_watched(layer)) for layer in tap.layers}
         with torch.set_grad_enabled(gradient), tap.capture() as routing:
             tap.run(token_ids, torch.ones_like(token_ids))

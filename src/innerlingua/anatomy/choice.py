@@ -17,6 +17,7 @@ from torch import Tensor
 
 from innerlingua.anatomy.layers import MoELayer, logits_position, reach
 from innerlingua.anatomy.scores import expert_scores
+from innerlingua.anatomy.sharding import whole
 
 __all__ = ["chosen_experts", "dispatch_weights", "expert_ranks"]
 
@@ -30,7 +31,7 @@ def expert_ranks(layer: MoELayer, logits_NE: Tensor) -> Tensor:
     if family.bias is not None:
         bias = reach(family.bias, layer.router, layer.block)
         if bias is not None:
-            ranks_NE = ranks_NE + bias.detach().float().reshape(-1).to(ranks_NE.device)
+            ranks_NE = ranks_NE + whole(bias.detach()).float().reshape(-1).to(ranks_NE.device)
     return _within_best_groups(layer, ranks_NE) if family.groups is not None else ranks_NE
 
 
@@ -86,7 +87,7 @@ def dispatch_weights(layer: MoELayer, output: Any, chosen_Nk: Tensor) -> Tensor 
         return None
     weights = weights.reshape(-1, layer.top_k)
     if layer.family.expert_scale is not None:
-        scale_E = reach(layer.family.expert_scale, layer.router).detach().float()
+        scale_E = whole(reach(layer.family.expert_scale, layer.router).detach()).float()
         weights = weights / scale_E[chosen_Nk]
     return weights
 

@@ -1,13 +1,17 @@
-"""Whether the parameters of a model are whole in this process."""
+"""Models whose parameters are not whole in this process: sharded by FSDP, or elsewhere."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from innerlingua.errors import ModelError
 
-__all__ = ["check_present", "is_sharded"]
+__all__ = ["check_present", "is_sharded", "resharded", "whole"]
 
 
 def is_sharded(model: nn.Module) -> bool:
@@ -17,6 +21,29 @@ def is_sharded(model: nn.Module) -> bool:
     from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel
 
     return any(isinstance(module, FSDPModule | FullyShardedDataParallel) for module in model.modules())
+
+
+@contextmanager
+def resharded(model: nn.Module) -> Iterator[None]:
+    """Around passes outside a training step: afterwards every parameter is in its pieces again.
+
+    FSDP2 may keep the last layers whole after a forward pass and wait for the backward pass to let them go. Whoever
+    makes an optimizer in between is handed the whole copies, and what it trains is lost.
+    """
+    try:
+        yield
+    finally:
+        if is_sharded(model):
+            from torch.distributed.fsdp import FSDPModule
+
+            for module in model.modules():
+                if isinstance(module, FSDPModule):
+                    module.reshard()
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """`tensor` itself, or the whole of it when it is spread over processes, all of which must ask then."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def check_present(model: nn.Module) -> None:

@@ -234,8 +234,8 @@ class RoutingAlignment:
             torch.set_grad_enabled(keep_graph),
             tap.capture(segments=batch.get("anchor_segments", nothing)) as routing,
         ):
-            tap.run(input_ids, attention_mask)
-        return routing.pooled
+            output = tap.run(input_ids, attention_mask)
+        return routing.pooled + 0.0 * output.float().sum() if keep_graph and output is not None else routing.pooled
 
     def _tap(self, model: nn.Module) -> RoutingTap:
         if id(model) not in self._taps:

@@ -16,9 +16,8 @@ import numpy as np
 import torch
 import xxhash
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 
-from innerlingua.anatomy import compute_type
+from innerlingua.anatomy import compute_type, whole
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -95,9 +94,7 @@ def differences(stored: Mapping[str, Any], current: Mapping[str, Any]) -> list[s
 def describe(tensor: Tensor) -> str:
     """`"dtype shape digest"` of a tensor, from an evenly strided sample of its elements. Of a tensor that is sharded
     over processes all of them must ask."""
-    if isinstance(tensor, DTensor):
-        tensor = tensor.full_tensor()
-    flat = tensor.detach().reshape(-1)
+    flat = whole(tensor.detach()).reshape(-1)
     stride = max(1, flat.numel() // _SAMPLE)
     sample = flat[::stride].contiguous().cpu()
     payload = sample.view(dtype=torch.uint8).numpy().tobytes() if sample.numel() else b""

@@ -18,7 +18,7 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from innerlingua.anatomy import RoutingTap
+from innerlingua.anatomy import RoutingTap, resharded
 from innerlingua.anatomy.check import evaluation_mode
 from innerlingua.data.encode import IGNORED
 from innerlingua.errors import DataError, RecipeError, nearest
@@ -88,6 +88,7 @@ def pool_texts(
             disable=progress is None,
             transient=True,
         ) as bar,
+        resharded(tap.root),
         evaluation_mode(backbone),
     ):
         task = bar.add_task(progress or "", total=len(texts))
