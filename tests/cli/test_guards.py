@@ -28,8 +28,8 @@ def test_an_overwrite_that_is_refused_late_leaves_the_prior(innerlingua: Run, tm
     out = tmp_path / "out"
     innerlingua("train", *SHORT)
     before = stored(out)
-    late = ("--model.train", "[head]", "--overwrite")
-    assert "has no head" in innerlingua("train", *late, *other_anchors(tmp_path / "o.jsonl"), code=2).err
+    late = ("--model.train", "[shared_experts]", "--overwrite")
+    assert "has no shared_experts" in innerlingua("train", *late, *other_anchors(tmp_path / "o.jsonl"), code=2).err
     assert stored(out) == before
     assert not [path.name for path in out.iterdir() if path.name.startswith(".")]
 

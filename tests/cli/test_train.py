@@ -254,7 +254,8 @@ def test_a_folder_of_something_else_is_left_alone(innerlingua: Run, tmp_path: Pa
         (["--data.max-length", "10"], "max_length is 10"),
         (["--model.train", "[shared_experts]"], "has no shared_experts"),
         (["--peft.parts", "[shared_experts]"], "has no shared_experts"),
-        (["--model.train", "[head]", "--alignment.layers", "0"], "has no head"),
+        (["--model.train", "[head, norms]"], "has no head"),
+        (["--model.train", "[head]"], "the head lies behind all routers"),
         (
             ["--trainer.gradient-checkpointing", "--trainer.gradient-checkpointing-kwargs.use-reentrant"],
             "use_reentrant",

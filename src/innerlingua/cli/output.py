@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import os
+import warnings
 
 from rich.console import Console
 from rich.markup import escape
 
-__all__ = ["fail", "is_main_process", "say"]
+__all__ = ["fail", "hide_renames", "is_main_process", "say"]
+
+
+def hide_renames() -> None:
+    """Keep off the notice that `gradient_checkpointing` gets another name in transformers 6.
+
+    TRL sets the field whether a recipe does or not, and the new name is unknown to older transformers that we run with.
+    """
+    warnings.filterwarnings(
+        "ignore", message=r"`(is_)?gradient_checkpointing(_kwargs)?` is deprecated", category=FutureWarning
+    )
 
 
 def is_main_process() -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from innerlingua.cli.output import hide_renames
 from innerlingua.errors import RecipeError
 from innerlingua.recipe import Recipe, load_recipe
 
@@ -19,4 +20,5 @@ def recipe_from(recipe: str, overrides: list[str], *, options: tuple[str, ...], 
         raise RecipeError(
             f"command line: the recipe comes before the options: innerlingua {verb} recipe.yaml {recipe} ..."
         )
+    hide_renames()
     return load_recipe(Path(recipe), overrides, options=options)

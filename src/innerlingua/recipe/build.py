@@ -6,9 +6,11 @@ prior, the training. What can be refused is refused before the next step costs a
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,11 +21,12 @@ from datasets import Dataset
 from transformers import PreTrainedModel, enable_full_determinism, set_seed
 
 from innerlingua.anatomy import check_trainable, set_trainable
+from innerlingua.data.wording import counted
 from innerlingua.errors import RecipeError
 from innerlingua.recipe import run
 from innerlingua.recipe.checkpoints import last_checkpoint
-from innerlingua.recipe.group import on_main
-from innerlingua.recipe.loading import to_yaml
+from innerlingua.recipe.group import on_main, own_group
+from innerlingua.recipe.loading import placed, to_yaml
 from innerlingua.recipe.model import adapter_config, load_model, load_tokenizer, trained_parts, with_layers
 from innerlingua.recipe.prior import Ingredients, check_recorded, prior_digest, replacing, stored_prior
 from innerlingua.recipe.rehearsal import rehearse
@@ -72,8 +75,14 @@ def run_training(recipe: Recipe, *, resume: bool = False, overwrite: bool = Fals
     Under `accelerate launch` every process calls this; the main one writes. `resume` continues the last complete
     checkpoint, and is refused when something has changed that changes the training; `overwrite` replaces an earlier
     run.
-    Raises the errors of `innerlingua.errors` for everything that a user can mend.
+    Raises the errors of `innerlingua.errors` for everything that a user can mend; one that opens with a key of the
+    recipe also says where the key stands.
     """
+    with own_group(), placed(recipe):
+        return _run_training(recipe, resume=resume, overwrite=overwrite, say=say)
+
+
+def _run_training(recipe: Recipe, *, resume: bool, overwrite: bool, say: Say) -> Path:
     recipe, args, state = _start(recipe, say)
     folder = Path(args.output_dir)
     on_main(lambda: run.check_folder(folder, resume=resume, overwrite=overwrite))
@@ -83,6 +92,7 @@ def run_training(recipe: Recipe, *, resume: bool = False, overwrite: bool = Fals
     checkpoint = last_checkpoint(folder, say) if resume else None
     tokenizer = load_tokenizer(recipe.model)
     rows, recipe = read_rows(recipe, tokenizer, say)
+    _refuse_no_step(args, state.num_processes, len(rows.train))
     record |= rows.digests()
     if resume:
         _refuse_drift(folder, recipe, record)
@@ -113,7 +123,8 @@ def run_training(recipe: Recipe, *, resume: bool = False, overwrite: bool = Fals
         run.write_recipe(folder, recipe)
         run.write_json(folder / run.RECORD, {"schema": 1, **record, **start})
     state.wait_for_everyone()
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    with _training(folder, args), _without_unexpected_keys():
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if trainer.state.global_step == 0:
         raise RecipeError(NO_STEP)
     files = _save(trainer, folder, state)
@@ -132,7 +143,7 @@ def run_training(recipe: Recipe, *, resume: bool = False, overwrite: bool = Fals
         }
         run.write_json(folder / run.RESULT, result)
     state.wait_for_everyone()
-    say(f"done: {trainer.state.global_step} steps; the model and {run.RESULT} are in {folder}")
+    say(f"done: {counted(trainer.state.global_step, 'step')}; the model and {run.RESULT} are in {folder}")
     return folder
 
 
@@ -147,6 +158,11 @@ def run_prior(recipe: Recipe, *, overwrite: bool = False, say: Say = print) -> P
             "this recipe uses no routing prior: it has "
             f"{'no section alignment' if recipe.alignment is None else 'alignment.anchor: live'}"
         )
+    with own_group(), placed(recipe):
+        return _run_prior(recipe, overwrite=overwrite, say=say)
+
+
+def _run_prior(recipe: Recipe, *, overwrite: bool, say: Say) -> Path:
     recipe, args, _ = _start(recipe, say)
     folder = Path(args.output_dir)
     on_main(lambda: run.check_prior_folder(folder, overwrite=overwrite))
@@ -255,6 +271,54 @@ def _keep_small_steps(trainer: Trainer, given: Ingredients) -> None:
             f"{args.learning_rate:g} are mostly lost in rounding, unless the launcher keeps float32 copies "
             f"(DeepSpeed ZeRO-2 does). {remedy}"
         )
+
+
+def _refuse_no_step(args: SFTConfig, processes: int, rows: int) -> None:
+    """Refuse rows that all fall into an incomplete batch that is dropped."""
+    batch = args.per_device_train_batch_size * (1 if args.accelerator_config.split_batches else processes)
+    if args.dataloader_drop_last and rows < batch:
+        raise RecipeError(
+            f"trainer.dataloader_drop_last: data.train has {rows} rows, which do not fill one batch of {batch}, so "
+            "none would be trained on: lower trainer.per_device_train_batch_size, or leave dataloader_drop_last out"
+        )
+
+
+@contextmanager
+def _training(folder: Path, args: SFTConfig) -> Iterator[None]:
+    """Around the training. One that fails before it has left anything leaves no unfinished run behind, either."""
+    try:
+        yield
+    except BaseException as error:
+        if PartialState().is_main_process and set(run.held(folder)) <= {run.RECORD, run.RECIPE}:
+            run.clear_folder(folder)
+        if isinstance(error, torch.OutOfMemoryError):
+            raise RecipeError(
+                f"trainer.per_device_train_batch_size: {args.per_device_train_batch_size} rows at once do not fit on "
+                f"{args.device}: {' '.join(str(error).split())[:200]}. Lower it and raise "
+                "trainer.gradient_accumulation_steps as much; trainer.gradient_checkpointing: true, shorter rows "
+                "(data.max_length), adapters (section peft) or more devices need less memory, too"
+            ) from error
+        raise
+
+
+@contextmanager
+def _without_unexpected_keys() -> Iterator[None]:
+    """Keeps one notice of transformers off a resume of full fine-tuning.
+
+    A checkpoint holds every expert under a name of its own, the model holds them fused. `load_model` has fused them;
+    the Trainer then reads the file again, finds thousands of names that the model lacks, and lists them all on one
+    line. `ResumeGuard` sees to it that nothing is missing.
+    """
+    noisy = logging.getLogger("transformers.trainer")
+
+    def wanted(entry: logging.LogRecord) -> bool:
+        return not entry.getMessage().startswith("There were unexpected keys in the checkpoint model loaded")
+
+    noisy.addFilter(wanted)
+    try:
+        yield
+    finally:
+        noisy.removeFilter(wanted)
 
 
 def _refuse_drift(folder: Path, recipe: Recipe, record: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What the main process of a group does alone, and how the others learn that it failed.
+"""A group of processes: what the main one does alone, how the others learn that it failed, and the end of the group.
 
 A process that only waits at a barrier does not hear of an error in the main one: it waits until the launcher or a
 timeout ends it. So the outcome is sent to all, and an error is raised in every process.
@@ -6,15 +6,44 @@ timeout ends it. So the outcome is sent to all, and an error is raised in every 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import torch.distributed
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
 from innerlingua.errors import InnerlinguaError
 
-__all__ = ["on_main"]
+__all__ = ["on_main", "own_group"]
+
+
+@contextmanager
+def own_group() -> Iterator[None]:
+    """Takes the process group down that was made inside; one that was there before stays.
+
+    Nobody else does. gloo's threads then live until the interpreter ends, and a thread that frees a tensor while the
+    interpreter goes down aborts a process whose work was done (pytorch/pytorch#190489). Models that are wrapped for the
+    group keep it alive, so what only refers to itself is freed first. After an error under NCCL the group is left to
+    the launcher: its end would wait for processes that may never come.
+    """
+    before = _is_up()
+    try:
+        yield
+    except BaseException:
+        if not before and _is_up() and torch.distributed.get_backend() == "gloo":
+            torch.distributed.destroy_process_group()
+        raise
+    if not before and _is_up():
+        gc.collect()
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+
+
+def _is_up() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
 def on_main(action: Callable[[], Any]) -> None:

@@ -8,24 +8,26 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.representer import SafeRepresenter
 
-from innerlingua.errors import RecipeError, nearest
+from innerlingua.errors import InnerlinguaError, RecipeError, nearest
 from innerlingua.recipe.origin import Origin
 from innerlingua.recipe.overrides import Override, apply_overrides, parse_overrides
 from innerlingua.recipe.reading import read_document
-from innerlingua.recipe.schema import Recipe
+from innerlingua.recipe.schema import TEXT_WANTED, Recipe
 
-__all__ = ["load_recipe", "to_yaml"]
+__all__ = ["load_recipe", "placed", "to_yaml"]
 
 _EXPECTED = {
-    "string_type": "text; put it in quotes",
+    "string_type": "text",
     "int_type": "a whole number",
     "int_from_float": "a whole number",
     "float_type": "a number",
@@ -36,6 +38,8 @@ _EXPECTED = {
     "model_attributes_type": "a mapping of keys to values",
     "finite_number": "a finite number",
 }
+
+_OURS = ("recipe", TEXT_WANTED)
 
 _LIMITS = {
     "greater_than": "above",
@@ -70,6 +74,22 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = (), *, options: Seq
             return recipe.from_origin(Origin(document, tuple(parsed)))
 
 
+@contextmanager
+def placed(recipe: Recipe) -> Iterator[None]:
+    """Around what works with `recipe`: an error whose message opens with a key gets the key's file and line, or option.
+
+    `model.path: there is no folder x` becomes `recipe.yaml, line 2: model.path: there is no folder x`.
+    """
+    try:
+        yield
+    except InnerlinguaError as error:
+        sections = "|".join(Recipe.model_fields)
+        opening = re.match(rf"(?:{sections})(?:\.[a-z_0-9]+)+", str(error))
+        if opening is not None:
+            error.args = (f"{recipe.where(opening[0])}: {error}",)
+        raise
+
+
 def to_yaml(values: Mapping[str, Any]) -> str:
     """`values` as YAML that `load_recipe` reads back to the same values."""
     yaml: Any = YAML(typ="safe", pure=True)
@@ -94,10 +114,10 @@ _Representer.add_representer(list, _Representer.represent_list)
 
 def _texts_for_strings(overrides: list[Override], error: ValidationError) -> list[Override]:
     """On the command line `--model.revision 1234567` can only mean the text: quotes do not survive the shell."""
-    wanted = {_strings(item["loc"]) for item in error.errors() if item["type"] == "string_type"}
+    wanted = {_path(item) for item in error.errors() if item["type"] in ("string_type", TEXT_WANTED)}
     return [
         Override(path=o.path, value=o.text, written=o.written, text=o.text)
-        if o.path in wanted and o.text is not None and not isinstance(o.value, str)
+        if o.path in wanted and o.text is not None and o.value is not None and not isinstance(o.value, str)
         else o
         for o in overrides
     ]
@@ -107,9 +127,7 @@ def _messages(origin: Origin, error: ValidationError) -> list[str]:
     messages: dict[str, None] = {}
     for item in error.errors(include_url=False):
         kind, value = item["type"], item["input"]
-        path = _strings(item["loc"])
-        if kind == "recipe" and (named := re.match(r"[a-z_]+(\.[a-z_]+)+", item["msg"])):
-            path = tuple(named[0].split("."))  # a contradiction between sections opens with the key to blame
+        path = _path(item)
         dotted = ".".join(path)
         override = origin.override(path)
         where = origin.where(path)
@@ -119,10 +137,11 @@ def _messages(origin: Origin, error: ValidationError) -> list[str]:
             text = f"unknown key {dotted}{nearest(path[-1], _known_keys(path[:-1]))}"
         elif kind == "missing":
             text = f"{dotted} is missing." if len(path) > 1 else f"the section {dotted} is missing."
-        elif kind == "recipe":
+        elif kind in _OURS:
             text = f"{item['msg']}." if dotted in item["msg"] else f"{dotted} {item['msg']}."
         elif kind in _EXPECTED:
-            text = f"{dotted} is {_show(value)}; it must be {_EXPECTED[kind]}."
+            quotes = "; put it in quotes" if kind == "string_type" and isinstance(value, bool | int | float) else ""
+            text = f"{dotted} is {_show(value)}; it must be {_EXPECTED[kind]}{quotes}."
         elif kind in _LIMITS:
             text = f"{dotted} is {_show(value)}; it must be {_LIMITS[kind]} {next(iter(item['ctx'].values()))}."
         elif kind == "literal_error":
@@ -134,6 +153,12 @@ def _messages(origin: Origin, error: ValidationError) -> list[str]:
             text = f"{dotted} is {_show(value)}: {item['msg'][:1].lower()}{item['msg'][1:]}."
         messages[f"{where}: {text}"] = None
     return list(messages)
+
+
+def _path(item: ErrorDetails) -> tuple[str, ...]:
+    """The key to blame; a contradiction between sections opens with it."""
+    named = re.match(r"[a-z_]+(\.[a-z_]+)+", item["msg"]) if item["type"] in _OURS else None
+    return tuple(named[0].split(".")) if named else _strings(item["loc"])
 
 
 def _strings(location: Sequence[int | str]) -> tuple[str, ...]:

@@ -78,6 +78,11 @@ def _load(load: Callable[..., Any], section: ModelSection, what: str, **options:
     path = os.path.expanduser(section.path)
     if not Path(path).exists() and (path.startswith((".", os.sep)) or path.count("/") != 1):
         raise ModelError(f"model.path: there is no folder {section.path}, and it is no name on the Hub (owner/name)")
+    if section.revision is not None and Path(path).exists():
+        raise ModelError(
+            f"model.revision: {section.revision} is a choice among the versions on the Hub, and model.path is the "
+            f"folder {section.path}, which has one: leave model.revision out, or name the model as owner/name"
+        )
     try:
         return load(path, revision=section.revision, trust_remote_code=section.trust_remote_code, **options)
     except (OSError, ValueError, ImportError, KeyError) as error:

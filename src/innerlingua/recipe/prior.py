@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from innerlingua.anatomy import find_moe_layers
+from innerlingua.data.wording import counted
 from innerlingua.errors import PriorError
 from innerlingua.recipe import run
 from innerlingua.recipe.group import on_main
@@ -136,7 +137,7 @@ def _refresh(folder: Path, section: AlignmentSection, given: Ingredients) -> Non
             shutil.rmtree(_old(folder))
         os.replace(folder, _old(folder))
     os.replace(aside, folder)
-    given.say(f"routing prior: {len(prior)} anchors, layers {prior.layers}, in {folder}")
+    given.say(f"routing prior: {counted(len(prior), 'anchor')}, layers {prior.layers}, in {folder}")
 
 
 def stale_prior(folder: Path, section: AlignmentSection, given: Ingredients) -> PriorError | None:

@@ -4,8 +4,7 @@ transformers, TRL, accelerate and their optional companions look at most of this
 schedule when training begins, a tracker's library in the trainer's constructor, the name of a metric after the first
 evaluation. A list of what they refuse would be theirs to keep, so the section is tried instead: one layer, four tokens,
 one step, one evaluation, one checkpoint into a temporary folder, with the project's own Trainer. What fails here would
-have failed there, after the model and its prior. It takes about half a second, of which half is one garbage collection
-of accelerate's.
+have failed there, after the model and its prior.
 
 Which key is to blame is found by leaving out one after the other. A rehearsal that fails with none of the recipe's
 keys is no fault of the recipe's, and its error is left as it is.
@@ -17,6 +16,7 @@ stands; kernels that are patched in for good; what DeepSpeed does; FSDP, tracker
 from __future__ import annotations
 
 import copy
+import gc
 import logging
 import os
 import tempfile
@@ -34,7 +34,7 @@ from peft import LoraConfig
 from tokenizers import Tokenizer, models
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, PrinterCallback, Qwen3MoeConfig, Qwen3MoeForCausalLM
-from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled, unset_hf_deepspeed_config
 from transformers.integrations.integration_utils import get_reporting_integration_callbacks
 from transformers.utils.import_utils import is_liger_kernel_available
 from trl import SFTConfig
@@ -61,7 +61,7 @@ def rehearse(recipe: Recipe) -> None:
     Leaves nothing behind but the state of accelerate, which the next `SFTConfig` makes anew, and of the random number
     generators, which are to be seeded afterwards.
     """
-    with _quiet():
+    with _quiet(), _young_garbage():
         for stage in (_configure, _look_outside, _build, _train):
             try:
                 stage(recipe)
@@ -139,7 +139,11 @@ def _double(value: Tensor) -> Tensor:
 
 def _config(recipe: Recipe, **changes: Any) -> SFTConfig:
     values = copy.deepcopy(trainer_values(resolve_trainer(recipe)))  # TRL takes keys out of the mappings that it gets
-    return SFTConfig(**{**values, **changes})
+    try:
+        return SFTConfig(**{**values, **changes})
+    except BaseException:
+        unset_hf_deepspeed_config()  # type: ignore[no-untyped-call]  # set first, and half made
+        raise
 
 
 @contextmanager
@@ -171,8 +175,9 @@ def _trainer(recipe: Recipe) -> Iterator[Trainer | None]:
             torch_compile_mode=None,
             **({"eval_strategy": "steps", "eval_steps": 1, "eval_delay": 0} if evaluates else {}),
             **({"save_strategy": "steps", "save_steps": 1} if asked.save_strategy not in ("no", "best") else {}),
-            # Each process has a folder of its own here, and only the first writes the weights into its own.
-            **({"load_best_model_at_end": False} if processes > 1 else {}),
+            # Each process has a folder of its own here, and only the first writes the weights into its own. Torch warns
+            # of a search for unused parameters that finds none.
+            **({"load_best_model_at_end": False, "ddp_find_unused_parameters": False} if processes > 1 else {}),
         )
         trainer = Trainer(
             model=_model(),
@@ -263,6 +268,16 @@ def _quiet() -> Iterator[None]:
             datasets.enable_progress_bars()
 
 
+@contextmanager
+def _young_garbage() -> Iterator[None]:
+    """Lets the collections that accelerate asks for pass over everything that is there already."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
 # -- who is to blame ------------------------------------------------------------------------------------------------
 
 
@@ -281,8 +296,9 @@ def _explained(recipe: Recipe, stage: Callable[[Recipe], None], error: Exception
         return RecipeError(f"{recipe.where('trainer')}: trainer: {words}")
     where = recipe.where(f"trainer.{keys[0]}")
     named = " with ".join(f"trainer.{key}: {shown(recipe.trainer[key])}" for key in keys)
+    stop = "" if words.endswith((".", "?", "!")) else "."
     remedy = f"Change {'it' if len(keys) == 1 else 'one of them'}, or leave it out for the default"
-    return RecipeError(f"{where}: {named} cannot be run: {words.rstrip('.')}. {remedy}")
+    return RecipeError(f"{where}: {named} cannot be run: {words}{stop} {remedy}")
 
 
 def _to_blame(recipe: Recipe, stage: Callable[[Recipe], None]) -> list[str]:

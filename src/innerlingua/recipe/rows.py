@@ -11,6 +11,7 @@ from datasets import Dataset, concatenate_datasets
 from transformers import PreTrainedTokenizerBase
 
 from innerlingua.data import read_pairs, tokenize_pairs
+from innerlingua.data.wording import counted
 from innerlingua.errors import DataError
 from innerlingua.recipe.schema import Recipe
 
@@ -96,10 +97,18 @@ def _tokenised(
         assistant_only_loss=recipe.trainer.get("assistant_only_loss", False),
         chat_template_kwargs=data.chat_template_kwargs,
     )
+    pooled = recipe.alignment.pooling if recipe.alignment is not None else None
+    if pooled == "spans" and "span_ids" not in tokenised.dataset.column_names:
+        raise DataError(
+            f"alignment.pooling: spans averages over linked spans, and no row of {', '.join(paths)} has any: add the "
+            "column spans ([target_start, target_end, anchor_start, anchor_end], in characters), or choose another "
+            "pooling"
+        )
     _refuse_dated_template(dataset[0], tokenizer, data.chat_template_kwargs)
     counts = {**read, **{key: value for key, value in tokenised.counts.items() if key != "read"}}
     dropped = ", ".join(f"{value} {key}" for key, value in counts.items() if key.startswith("dropped_") and value)
-    say(f"{', '.join(paths)}: {counts['kept']} of {counts['read']} rows{f' ({dropped})' if dropped else ''}")
+    kept = f"{counts['kept']:,} of {counted(counts['read'], 'row')}"
+    say(f"{', '.join(paths)}: {kept}{f' ({dropped})' if dropped else ''}")
     return tokenised.dataset, counts
 
 

@@ -25,6 +25,7 @@ from innerlingua.errors import RecipeError
 from innerlingua.recipe.loading import to_yaml
 from innerlingua.recipe.reading import read_document
 from innerlingua.recipe.schema import Recipe
+from innerlingua.recipe.writable import check_writable
 
 __all__ = [
     "PRIOR",
@@ -50,6 +51,11 @@ _HARMLESS = re.compile(
     r"|dataloader_(num_workers|pin_memory|persistent_workers|prefetch_factor|multiprocessing_context)|eval_|per_device_eval"
     r"|ddp_(timeout|backend)|enable_jit_checkpoint|skip_memory_metrics|torch_empty_cache_steps|dataset_num_proc)"
 )
+# Hashes say nothing to a reader.
+_ROWS = {
+    "run.rows": "the rows of data.train, or the tokenizer and template that they are tokenised with, have changed",
+    "run.eval_rows": "the rows of data.eval, or the tokenizer and template that they are tokenised with, have changed",
+}
 _TEMPORARY = re.compile(r"\.(saving|prior\.(\d+|old)|(recipe\.resolved\.yaml|run\.json|train_result\.json)\.\d+)$")
 # Of data, the rows themselves are compared (`rows`, `eval_rows` of the record), not where they lie.
 _HARMLESS_SECTIONS = frozenset({"data.train", "data.eval", "model.attn_implementation"})
@@ -64,8 +70,7 @@ def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
         raise RecipeError(
             "--resume and --overwrite contradict each other: one continues the run, the other replaces it"
         )
-    if folder.exists() and not folder.is_dir():
-        raise RecipeError(f"trainer.output_dir: {folder} is a file; name a folder")
+    _check_place(folder)
     names = held(folder)
     is_run = RECORD in names
     if resume:
@@ -90,8 +95,7 @@ def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
 
 def check_prior_folder(folder: Path, *, overwrite: bool) -> None:
     """Raise `RecipeError` when a prior cannot be put into `folder`, or would take the place of a run's own."""
-    if folder.exists() and not folder.is_dir():
-        raise RecipeError(f"trainer.output_dir: {folder} is a file; name a folder")
+    _check_place(folder)
     is_run = (folder / RECORD).exists() and (folder / PRIOR).exists()
     if overwrite and is_run and read_record(folder).get("prior") is not None:
         raise RecipeError(
@@ -99,6 +103,12 @@ def check_prior_folder(folder: Path, *, overwrite: bool) -> None:
             "Name another folder by --trainer.output-dir, or start the run anew by `innerlingua train RECIPE "
             "--overwrite`, which replaces its prior when it is out of date"
         )
+
+
+def _check_place(folder: Path) -> None:
+    if folder.is_file():
+        raise RecipeError(f"trainer.output_dir: {folder} is a file; name a folder")
+    check_writable(folder, "trainer.output_dir")
 
 
 def held(folder: Path) -> list[str]:
@@ -133,8 +143,8 @@ def record_files(folder: Path, names: Iterable[str]) -> None:
 def differences(folder: Path, recipe: Recipe, record: Mapping[str, Any], *, pending: Collection[str] = ()) -> list[str]:
     """What of `recipe` and `record` changes the training and is not what the run in `folder` was started with.
 
-    Each difference is one line, `key: before -> now`. Keys that only change what is written or shown are passed over,
-    and so are those `pending`, which `recipe` leaves to be found out.
+    Each difference is one line, `key: before -> now`, or a sentence about rows. Keys that only change what is written
+    or shown are passed over, and so are those `pending`, which `recipe` leaves to be found out.
     """
     recorded = read_record(folder)
     before = {
@@ -147,7 +157,7 @@ def differences(folder: Path, recipe: Recipe, record: Mapping[str, Any], *, pend
         section, _, name = key.partition(".")
         harmless = key in _HARMLESS_SECTIONS or key in pending or (section == "trainer" and _HARMLESS.match(name))
         if not harmless and before.get(key) != now.get(key):
-            found.append(f"{key}: {_short(before.get(key))} -> {_short(now.get(key))}")
+            found.append(_ROWS.get(key) or f"{key}: {_short(before.get(key))} -> {_short(now.get(key))}")
     return found
 
 

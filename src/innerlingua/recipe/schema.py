@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, LiteralString, Self, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, PrivateAttr, model_validator
 from pydantic_core import PydanticCustomError
@@ -75,6 +75,10 @@ TRAINER_REFUSED: Mapping[str, str] = {
 """Fields of `trl.SFTConfig` that another section owns, or that would come too late, with the remedy."""
 
 
+TEXT_WANTED = "recipe_text"
+"""The type of our own errors about a value that should have been text."""
+
+
 def parse_layers(value: Any) -> Any:
     """Decoder-layer indices from what a recipe says: `"7-34"` (0-based, both ends in), `"0-3, 7"`, `3`, or a list.
 
@@ -125,9 +129,9 @@ def _parts(value: Any) -> Any:
     return value
 
 
-def _problem(text: str) -> PydanticCustomError:
+def _problem(text: str, *, kind: LiteralString = "recipe") -> PydanticCustomError:
     # Braces would be template fields to pydantic; none of our texts needs one.
-    return PydanticCustomError("recipe", text.replace("{", "(").replace("}", ")"))
+    return PydanticCustomError(kind, text.replace("{", "(").replace("}", ")"))
 
 
 def _one_or_list(value: Any) -> Any:
@@ -282,6 +286,11 @@ class Recipe(_Section):
                 "model.train and peft contradict each other: with adapters the base is frozen. Say in peft.parts and "
                 "peft.router what is trained, and leave model.train out; or leave peft out"
             )
+        if self.model.train == ["head"] and self.alignment is not None and self.alignment.weight > 0:
+            raise _problem(
+                "model.train: [head] and the section alignment contradict each other: the head lies behind all routers "
+                "and changes none. Name router or other parts in model.train, or leave alignment out"
+            )
         self._check_trainer()
         return self
 
@@ -289,8 +298,11 @@ class Recipe(_Section):
         for key, remedy in TRAINER_REFUSED.items():
             if self.trainer.get(key) is not None:
                 raise _problem(f"trainer.{key} is not set here: {remedy}")
-        if not isinstance(self.trainer.get("output_dir"), str) or not self.trainer["output_dir"].strip():
+        output = self.trainer.get("output_dir")
+        if output is None or (isinstance(output, str) and not output.strip()):
             raise _problem("trainer.output_dir is missing; name the folder that the run writes, such as runs/first")
+        if not isinstance(output, str):
+            raise _problem(f"trainer.output_dir is {output!r}; it must be text; put it in quotes", kind=TEXT_WANTED)
         if self.trainer.get("remove_unused_columns"):
             raise _problem("trainer.remove_unused_columns: true would drop the anchors; leave it out")
         if self.data.eval is None and self.trainer.get("eval_strategy") not in (None, "no"):
