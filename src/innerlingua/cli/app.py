@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from innerlingua import __version__
-from innerlingua.cli import data, demo, doctor, evaluate, parts, routing, train
+from innerlingua.cli import compare, data, demo, doctor, evaluate, parts, routing, train
 from innerlingua.cli.output import fail
 from innerlingua.errors import InnerlinguaError, file_error
 
@@ -45,6 +45,7 @@ app.command("train", context_settings=train.CONTEXT)(train.train)
 app.add_typer(data.app, name="data")
 app.add_typer(routing.app, name="routing")
 app.command("evaluate", cls=evaluate.Evaluate)(evaluate.evaluate)
+app.command("compare", cls=compare.Compare)(compare.compare)
 app.command("parts")(parts.parts)
 app.command("demo")(demo.demo)
 

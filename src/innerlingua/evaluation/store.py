@@ -202,7 +202,7 @@ def read_run(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         what = "no such folder" if not folder.is_dir() else f"no results of a run in it (no {RUN})"
         inside = sorted(child.name for child in folder.iterdir() if (child / RUN).is_file()) if folder.is_dir() else []
-        hint = f"; the runs in it are {', '.join(str(folder / name) for name in inside)}" if inside else ""
+        hint = f"; the runs in it are {', '.join(str(folder / name) for name in inside[:8])}" if inside else ""
         raise DataError(f"{folder}: {what}{hint}; `innerlingua evaluate MODEL --tasks ... -o DIR` makes them")
     return _read_json(path)
 
@@ -246,7 +246,8 @@ def read_sample_rows(path: Path) -> list[dict[str, Any]]:
             if not line:
                 continue
             row = json.loads(line)
-            if not {"id", "score", "status", "hash"} <= row.keys() or row["status"] not in STATUSES:
+            whole = {"id", "score", "status", "hash"} <= row.keys() and isinstance(row["score"], int | float)
+            if not whole or row["status"] not in STATUSES:
                 raise DataError(f"{path}:{number}: no sample of this version; {remedy}")
             rows.append(row)
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, AttributeError) as error:

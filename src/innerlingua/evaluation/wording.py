@@ -69,16 +69,17 @@ def sentence(
     """
     size = points(abs(difference), digits)
     span = "" if interval is None else f", {level:.0%} interval ".replace("%", " %") + _span(interval, digits)
-    many = f"these {samples:,} samples"
+    many = f"these {samples:,} samples" if samples > 1 else "this one sample"
     many += f" ({clusters:,} independent)" if clusters < samples else ""
     many += f" and {runs[0]} + {runs[1]} runs" if max(runs) > 1 else ""
     limit = (
         f"; the smallest they could show is {points(smallest, digits)} points"
         if smallest is not None
-        else "; they are too few to show any"
+        else f"; {'they are' if samples > 1 else 'it is'} too few to show any"
     )
     if found == "same":
-        text = f"{method} has the same score as {baseline} on each of {samples:,} samples{limit}"
+        where = f"each of {samples:,} samples" if samples > 1 else "the one sample"
+        text = f"{method} has the same score as {baseline} on {where}{limit}"
     elif found == "noise":
         text = f"no difference that {many} could show{limit}"
     elif found == "uncorrected":

@@ -25,25 +25,22 @@ def method_in_words(comparison: Comparison) -> str:
     settings = comparison.settings
     tests = {row.test for row in comparison.differences}
     level, power = f"{settings['level']:.0%}".replace("%", " %"), f"{settings['power']:.0%}".replace("%", " %")
-    ways = []
+    draws, ways = settings["replicates"], []
     if "exact" in tests:
         ways.append("McNemar's exact test for independent right or wrong answers")
     if "permutation" in tests:
         ways.append(f"paired permutation over clusters of samples ({settings['permutations']:,} swaps)")
     if "t" in tests:
         ways.append("Student's t with variance from samples and seeds where a method has several runs")
-    by = CORRECTED.get(settings["correction"], "")
-    corrected = (
-        f"P-values corrected by {by} over the target languages of a benchmark and pair, over all means, and over "
-    )
-    corrected += "all anchor rows."
-    interval = (
-        "" if tests == {"t"} else f"{level} intervals by paired bootstrap ({settings['replicates']:,} replicates). "
-    )
+    families = "the target languages of a benchmark and pair, over all means, and over all anchor rows"
+    corrected = "P-values not corrected."
+    if settings["correction"] != "none":
+        corrected = f"P-values corrected by {CORRECTED[settings['correction']]} over {families}."
+    interval = f"{level} intervals by paired bootstrap ({draws:,} replicates). " if tests != {"t"} else ""
     return (
-        f"Differences in points of 100. {interval}Two-sided p by {'; '.join(ways)}. "
-        f"{'P-values not corrected.' if settings['correction'] == 'none' else corrected} Smallest: the least difference "
-        f"that these samples would show in {power} of cases at the same corrected level. Seed {settings['seed']}."
+        f"Differences in points of 100. {interval}Two-sided p by {'; '.join(ways)}. {corrected} Smallest: the least "
+        f"difference that these samples would show in {power} of cases at the same corrected level. Seed "
+        f"{settings['seed']}."
     )
 
 
