@@ -29,8 +29,9 @@ ANCHORS = ("prior", "live", "live, gradient")
 # (anchor, rows of a process, accumulation): a global batch of eight rows.
 RUNS = {"prior": ("prior", 2, 2), "live": ("live", 1, 4)}
 
+LOADS_SHARDED = "fsdp_size" in DistributedConfig.__dataclass_fields__
 loads_sharded = pytest.mark.skipif(
-    "fsdp_size" not in DistributedConfig.__dataclass_fields__,
+    not LOADS_SHARDED,
     reason="this version of transformers does not shard a model while loading it",
 )
 
@@ -144,13 +145,13 @@ except PriorError as error:
 
 
 @pytest.fixture(scope="module")
-def folder(
+def sharded(
     tmp_path_factory: pytest.TempPathFactory,
     tokenised: Dataset,
     tokenizer: PreTrainedTokenizerFast,
     prior: RoutingPrior,
 ) -> Path:
-    """What both processes read."""
+    """A folder with what two processes made of each case."""
     folder = tmp_path_factory.mktemp("sharded")
     tokenised.save_to_disk(folder / "rows")
     tokenizer.save_pretrained(folder / "tokenizer")
@@ -158,18 +159,7 @@ def folder(
     model_of().save_pretrained(folder / "base")
     (folder / "ranks.json").write_text(json.dumps(RANKS))
     (folder / "runs.json").write_text(json.dumps(RUNS))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def stepped(folder: Path) -> Path:
-    run_two(SHARED + STEP, folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def trained(folder: Path) -> Path:
-    run_two(SHARED + TRAIN, folder)
+    run_two(SHARED + STEP + (TRAIN if LOADS_SHARDED else ""), folder)
     return folder
 
 
@@ -217,13 +207,13 @@ def expected_step(
 @pytest.mark.parametrize("anchor", ANCHORS)
 def test_a_sharded_step_is_that_of_one_process(
     anchor: str,
-    stepped: Path,
+    sharded: Path,
     tokenised: Dataset,
     prior: RoutingPrior,
     pairs: Dataset,
     tokenizer: PreTrainedTokenizerFast,
 ) -> None:
-    record, found = read(stepped, f"step {anchor}")
+    record, found = read(sharded, f"step {anchor}")
     assert record["sharded"]
     assert (record["pairs"], record["own_pairs"]) == (5, 5)
     expected, divergence = expected_step(anchor, tokenised.to_list(), prior, pairs, tokenizer)
@@ -239,7 +229,7 @@ def test_a_sharded_step_is_that_of_one_process(
 @pytest.mark.parametrize("case", RUNS)
 def test_a_sharded_training_is_that_of_one_process(
     case: str,
-    trained: Path,
+    sharded: Path,
     tmp_path: Path,
     tokenised: Dataset,
     tokenizer: PreTrainedTokenizerFast,
@@ -247,23 +237,23 @@ def test_a_sharded_training_is_that_of_one_process(
 ) -> None:
     anchor, batch, accumulation = RUNS[case]
     assert 2 * batch * accumulation == GLOBAL_BATCH
-    record, found = read(trained, f"run {case}")
+    record, found = read(sharded, f"run {case}")
     assert record["sharded"]
     assert max(record["shares"]) < 1  # every parameter is in two pieces
     trainer, logs, evaluation = short_run(tmp_path, tokenised, tokenizer, prior, anchor, GLOBAL_BATCH, 1)
     assert gap(found, dict(trainer.model.named_parameters())) < 1e-6
     assert len(record["logs"]) == len(logs) == 3
-    for sharded, single in zip(record["logs"], logs, strict=True):
+    for two, one in zip(record["logs"], logs, strict=True):
         for key in ("routing_alignment", "loss", "grad_norm"):
-            assert sharded[key] == pytest.approx(single[key], rel=2e-5), key
+            assert two[key] == pytest.approx(one[key], rel=2e-5), key
     assert record["evaluation"] == pytest.approx(evaluation, rel=2e-5)
 
 
 @loads_sharded
 def test_a_prior_of_a_sharded_model_is_that_of_the_whole_one(
-    trained: Path, pairs: Dataset, tokenizer: PreTrainedTokenizerFast
+    sharded: Path, pairs: Dataset, tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    record, found = read(trained, "computed")
+    record, found = read(sharded, "computed")
     whole = prior_of(pairs, tokenizer, seed=0)
     assert record["ids"] == ["sky", "snow", "sun"]  # the rows of grass have no anchor there
     assert torch.allclose(found["prior"], whole.rows(record["ids"]), atol=1e-6)
@@ -271,5 +261,5 @@ def test_a_prior_of_a_sharded_model_is_that_of_the_whole_one(
 
 
 @loads_sharded
-def test_what_one_process_refuses_is_raised_in_both(trained: Path) -> None:
-    assert sorted(path.name for path in trained.glob("refused *")) == ["refused 0", "refused 1"]
+def test_what_one_process_refuses_is_raised_in_both(sharded: Path) -> None:
+    assert sorted(path.name for path in sharded.glob("refused *")) == ["refused 0", "refused 1"]
