@@ -83,7 +83,7 @@ def write_profile(
         measures["js"][code] = nothing if is_anchor else with_interval(distance * 1.3, 0.06)
         measures["js_normalised"][code] = None if is_anchor else with_interval(distance / np.log(experts) * 2, 0.07)
         measures["overlap"][code] = nothing if is_anchor else with_interval(np.exp(-4 * distance), 0.05)
-        measures["js_of_means"][code] = {"mean": [None] * layers if is_anchor else distance.tolist()}
+        measures["js_of_means"][code] = None if is_anchor else {"mean": distance.tolist(), "low": None, "high": None}
         measures["entropy"][code] = with_interval(entropy[row], 0.01)
         measures["load_cv"][code] = with_interval(load[row].std(-1) / load[row].mean(-1), 0.03)
         measures["dead_experts"][code] = {"mean": (load[row] < 1e-4).sum(-1).tolist(), "low": None, "high": None}
@@ -91,7 +91,12 @@ def write_profile(
         measures["exclusive_experts"][code] = with_interval(0.3 * (1 - np.exp(-5 * distance)), 0.1)
 
     by_layer = np.stack([js(mean[:, None, layer], mean[None, :, layer]) for layer in range(layers)])
-    trough = [layer for layer in range(layers) if 0.2 <= depth[layer] <= 0.7]
+    between = by_layer.mean(0)
+
+    def off_diagonal(table: np.ndarray) -> list[list[float | None]]:
+        return [[None if i == j else float(x) for j, x in enumerate(row)] for i, row in enumerate(table)]
+
+    trough = [layer for layer in range(layers) if 0.2 <= depth[layer] <= 0.7] or [0]
     record = {
         "schema": 1,
         "command": f"innerlingua routing profile models/{label} --pairs pairs.jsonl --anchor eng_Latn -o {label}",
@@ -106,18 +111,24 @@ def write_profile(
         "label": label,
         "data": {
             "files": ["pairs.jsonl"],
+            "ids_read": 1000,
             "pairs_read": 1000 * (languages - 1),
-            "skipped": {"missing_side": {codes[-1]: 41}, "empty": 3, "overlong": 0},
+            "pairs": 1000 * (languages - 1) - 3,
+            "excluded_rows": 0,
+            "skipped": {"missing_side": {codes[-1]: 41}, "without_anchor": 0, "empty": 3, "overlong": 0},
+            "skipped_by_language": {"without_anchor": {}, "empty": {codes[1]: 3}, "overlong": {}},
+            "same_as_anchor": {},
             "seen_in_training": codes[: max(2, languages // 2)] if seen is None else seen,
         },
         "languages": {
             code: {"name": NAMES[code], "pairs": 1000 - row, "tokens": 23000 + 17 * row,
-                   "anchor_tokens": 20000}
+                   "anchor_tokens": 20000, "ids_digest": f"{row:016x}"}
             for row, code in enumerate(codes)
         },
         "measures": measures,
         "between_languages": {
-            "order": codes, "js": by_layer.mean(0).tolist(), "js_by_layer": by_layer.tolist(),
+            "order": codes, "js": between.tolist(), "low": off_diagonal(0.9 * between),
+            "high": off_diagonal(1.1 * between), "js_by_layer": by_layer.tolist(),
             "ids": np.full((languages, languages), 950).tolist(),
         },
         "suggested_layers": {
@@ -125,7 +136,7 @@ def write_profile(
             "rule": "the longest run of layers with JS below min + 0.25 x (mean of first and last tenth - min), "
                     "at least 20 % of the depth",
         },
-        "settings": {"bootstrap": 200, "K": 15, "threshold": 0.4},
+        "settings": {"bootstrap": 200, "level": 0.95, "K": 15, "threshold": 0.4, "max_length": 512},
         **changes,
     }  # fmt: skip
     directory.mkdir(parents=True, exist_ok=True)

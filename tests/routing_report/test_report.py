@@ -141,6 +141,8 @@ class TestNumbers:
             a, b = (between["order"].index(row[side]) for side in ("language_a", "language_b"))
             source = between["js"] if row["layer"] == "mean" else between["js_by_layer"][int(row["layer"])]
             assert float(row["js"]) == source[a][b]
+            for end in ("low", "high"):
+                assert row[end] == (str(between[end][a][b]) if row["layer"] == "mean" else "")
 
     def test_small_distributions_are_exact(self) -> None:
         values = np.random.default_rng(0).dirichlet(np.ones(8), (3, 4)).astype("f4")
@@ -161,7 +163,12 @@ class TestNumbers:
     def test_skipped_rows_are_exported(self, family: list[Path], tmp_path: Path) -> None:
         write_report(family[:1], tmp_path / "report.html", export_to=tmp_path / "numbers")
         rows = {(row["reason"], row["language"]): row["count"] for row in table(tmp_path / "numbers" / "skipped.csv")}
-        assert rows == {("missing_side", "tel_Telu"): "41", ("empty", ""): "3", ("overlong", ""): "0"}
+        assert rows == {
+            ("missing_side", "tel_Telu"): "41",
+            ("without_anchor", ""): "0",
+            ("empty", "hin_Deva"): "3",
+            ("overlong", ""): "0",
+        }
 
 
 class TestOrder:
@@ -230,11 +237,36 @@ class TestResults:
         with pytest.raises(DataError, match=r"first, second match none of the profiles base, sft, sara.*--label"):
             write_report(family, tmp_path / "report.html", results=path)
 
-    def test_impossible_counts_are_refused(self, family: list[Path], tmp_path: Path) -> None:
+    @pytest.mark.parametrize(
+        ("runs", "message"),
+        [
+            ({"base": {"accuracy": {"hin_Deva": {"n": 10, "correct": 11}}}}, r"runs\.base\.accuracy\.hin_Deva"),
+            ({"base": {"accuracy": {"hin_Deva": {"n": True, "correct": True}}}}, r"runs\.base\.accuracy\.hin_Deva"),
+            ({"base": {"accuracy": {"hin_Deva": 3}}}, r"runs\.base\.accuracy\.hin_Deva"),
+            ({"base": {"accuracy": [1]}}, "no accuracy in it"),
+            ({"base": "x"}, "no accuracy in it"),
+            ([1], "no accuracy in it"),
+            ({"base": {"accuracy": {}}}, "no accuracy in it"),
+            ({"base": {}, "b": {"accuracy": {"hin_Deva": {"n": 2, "correct": 1}}}}, "or hold no accuracy"),
+            ({"base": {"accuracy": {"fra_Latn": {"n": 2, "correct": 1}}}}, "accuracy in fra_Latn, and none of these"),
+        ],
+    )
+    def test_results_that_say_nothing_are_refused(
+        self, family: list[Path], tmp_path: Path, runs: Any, message: str
+    ) -> None:
         path = tmp_path / "result.json"
-        path.write_text(json.dumps({"runs": {"base": {"accuracy": {"hin_Deva": {"n": 10, "correct": 11}}}}}))
-        with pytest.raises(DataError, match=r"runs\.base\.accuracy\.hin_Deva"):
+        path.write_text(json.dumps({"runs": runs}))
+        with pytest.raises(DataError, match=message):
             write_report(family, tmp_path / "report.html", results=path)
+        assert not (tmp_path / "report.html").exists()
+
+    def test_languages_of_no_profile_are_named(self, family: list[Path], tmp_path: Path) -> None:
+        path = tmp_path / "result.json"
+        accuracy = {code: {"n": 2, "correct": 1} for code in ("hin_Deva", "fra_Latn", "eng_Latn")}
+        path.write_text(json.dumps({"runs": {"base": {"accuracy": accuracy}}}))
+        written = write_report(family, tmp_path / "report.html", results=path)
+        assert written.notes == ["accuracy in languages of no profile, not shown: fra_Latn"]
+        assert embedded(written.page.read_text())["results"]["other_languages"] == ["fra_Latn"]
 
 
 class TestFigures:
@@ -274,7 +306,7 @@ class TestRefusals:
             ({"model_type": "mixtral"}, "model_type 'qwen3_moe' against 'mixtral'"),
             ({"experts": 16}, "experts 8 against 16"),
             ({"layers": 9}, r"MoE layers 6 \(0, 1, 2, 3, 4, 5\) against 9 \(0, 1, \.\.\., 8\)"),
-            ({"anchor": "hin_Deva"}, "anchor 'eng_Latn' against 'hin_Deva'"),
+            ({"top_k": 3}, "top_k 2 against 3"),
         ],
     )
     def test_another_family(self, family: list[Path], tmp_path: Path, change: dict[str, Any], message: str) -> None:
@@ -283,40 +315,41 @@ class TestRefusals:
             write_report([family[0], other], tmp_path / "report.html")
         assert not (tmp_path / "report.html").exists()
 
+    def test_another_anchor(self, family: list[Path], tmp_path: Path) -> None:
+        stored = json.loads((family[0] / "profile.json").read_text())
+        codes = ["hin_Deva", "eng_Latn", *list(stored["languages"])[2:]]
+        other = write_profile(tmp_path / "other", anchor="hin_Deva")
+        edited(other, languages={code: stored["languages"][code] for code in codes})
+        with pytest.raises(DataError, match="anchor 'eng_Latn' against 'hin_Deva'"):
+            write_report([family[0], other], tmp_path / "report.html")
+
     def test_a_folder_without_profile(self, tmp_path: Path) -> None:
-        with pytest.raises(DataError, match=r"no profile\.json here"):
+        with pytest.raises(DataError, match=r"no routing profile in it.*interrupted"):
             read_profiles([tmp_path])
 
-    def test_broken_json(self, tmp_path: Path) -> None:
-        directory = write_profile(tmp_path / "p")
-        (directory / "profile.json").write_text('{"schema": 1,')
-        with pytest.raises(DataError, match=r"profile\.json: no readable JSON"):
-            read_profiles([directory])
-
-    def test_a_missing_key_is_named(self, tmp_path: Path) -> None:
-        directory = write_profile(tmp_path / "p")
-        stored = json.loads((directory / "profile.json").read_text())
-        del stored["measures"]
-        (directory / "profile.json").write_text(json.dumps(stored))
-        with pytest.raises(DataError, match=r"the key 'measures' is missing"):
-            read_profiles([directory])
-
-    def test_another_schema(self, tmp_path: Path) -> None:
-        with pytest.raises(DataError, match="schema 2"):
-            read_profiles([edited(write_profile(tmp_path / "p"), schema=2)])
-
-    def test_arrays_of_another_shape(self, tmp_path: Path) -> None:
+    def test_a_damaged_profile(self, tmp_path: Path) -> None:
+        # What is asked of each file is tested beside the reader, in routing_profile/test_profile_layout.py.
         directory, other = write_profile(tmp_path / "p"), write_profile(tmp_path / "q", experts=4)
         (directory / "profile.safetensors").write_bytes((other / "profile.safetensors").read_bytes())
-        with pytest.raises(DataError, match=r"mean: expected .* \(5, 6, 8\), found \(5, 6, 4\)"):
+        with pytest.raises(DataError, match=r"profile\.safetensors: mean should be \(5, 6, 8\) and is \(5, 6, 4\)"):
+            read_profiles([directory])
+        edited(directory, measures=None)
+        with pytest.raises(DataError, match=r"profile\.json: measures: input should be a valid dictionary"):
             read_profiles([directory])
 
-    def test_truncated_arrays(self, tmp_path: Path) -> None:
-        directory = write_profile(tmp_path / "p")
-        path = directory / "profile.safetensors"
-        path.write_bytes(path.read_bytes()[:100])
-        with pytest.raises(DataError, match=r"profile\.safetensors: cannot be read"):
-            read_profiles([directory])
+    @pytest.mark.parametrize("option", ["output", "export_to", "svg_to"])
+    @pytest.mark.parametrize("place", ["kept/x", "taken"])
+    def test_a_place_that_cannot_be_written(self, family: list[Path], tmp_path: Path, option: str, place: str) -> None:
+        (tmp_path / "kept").write_text("a file")
+        if option == "output":
+            (tmp_path / "taken").mkdir()
+        else:
+            (tmp_path / "taken").write_text("a file")
+        before = sorted(tmp_path.rglob("*"))
+        chosen = {"output": tmp_path / "report.html", option: tmp_path / place}
+        with pytest.raises(DataError, match=rf"--{option.partition('_')[0]}: .*{place}"):
+            write_report(family, **chosen)
+        assert sorted(tmp_path.rglob("*")) == before
 
 
 class TestCommand:
@@ -342,15 +375,16 @@ class TestCommand:
 
 
 class TestLenience:
-    def test_without_samples_between_languages_and_known_training(self, tmp_path: Path) -> None:
-        directory = write_profile(tmp_path / "p", samples=0, between_languages=None)
+    def test_without_samples_and_known_training(self, tmp_path: Path) -> None:
+        directory = write_profile(tmp_path / "p", samples=0)
+        (directory / "samples.json").unlink()
         stored = json.loads((directory / "profile.json").read_text())
         stored["data"]["seen_in_training"] = None
         edited(directory, data=stored["data"])
         written = write_report([directory], tmp_path / "r.html", svg_to=tmp_path / "svg", export_to=tmp_path / "n")
         data = embedded(written.page.read_text())
         assert data["profiles"][0]["unseen"] is None
-        assert data["profiles"][0]["between"] is None
+        assert data["profiles"][0]["samples"] == {"pairs": [], "of": 0}
         assert table(tmp_path / "n" / "languages.csv")[1]["seen_in_training"] == ""
 
     def test_profiles_of_other_languages_are_joined(self, tmp_path: Path) -> None:

@@ -14,31 +14,66 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from innerlingua.errors import DataError
-from innerlingua.routing.profile.stream import SCHEMA, RoutingProfile
+from innerlingua.routing.profile.layout import check_record, check_samples
+from innerlingua.routing.profile.record import MEASURES
+from innerlingua.routing.profile.stream import RoutingProfile
 
-__all__ = ["RECORD", "REPLICATES", "SAMPLES", "TENSORS", "check_folder", "read_profile", "read_record", "write_profile"]
+__all__ = [
+    "RECORD",
+    "REPLICATES",
+    "SAMPLES",
+    "TENSORS",
+    "check_folder",
+    "read_distributions",
+    "read_profile",
+    "read_record",
+    "read_samples",
+    "write_profile",
+]
 
 RECORD: Final = "profile.json"
 TENSORS: Final = "profile.safetensors"
 REPLICATES: Final = "replicates.safetensors"
 SAMPLES: Final = "samples.json"
 
+_OWN = (RECORD, TENSORS, REPLICATES, SAMPLES)  # also as temporary files, .profile.json.1234
+
 
 def check_folder(folder: str | Path, *, overwrite: bool) -> Path:
-    """`folder`, if a profile may be written there. Raises `DataError` for a file, other files, or a profile in the
-    way."""
+    """`folder`, if a profile may be written there; to be asked before the long work.
+
+    Raises `DataError` for a file, for a folder that holds other files or (unless `overwrite`) a profile, and for a
+    place where nothing can be written.
+    """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise DataError(f"{folder} is a file; name a folder for the profile")
     if (folder / RECORD).exists() and not overwrite:
         raise DataError(f"{folder} holds a profile already: replace it with --overwrite, or name another folder")
+    if folder.is_dir() and not (folder / RECORD).exists():
+        # The files of a profile without its record are what a killed writing leaves, and may be replaced.
+        others = sorted(entry.name for entry in folder.iterdir() if not entry.name.lstrip(".").startswith(_OWN))
+        if others:
+            raise DataError(
+                f"{folder} holds other files ({', '.join(others[:3])}{', ...' if len(others) > 3 else ''}); name a new "
+                "folder for the profile"
+            )
+    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        raise DataError(f"no profile can be written to {folder}: {existing}: {error.strerror or error}") from error
     return folder
 
 
@@ -59,37 +94,66 @@ def write_profile(profile: RoutingProfile, folder: str | Path) -> Path:
 
 
 def read_profile(folder: str | Path) -> RoutingProfile:
-    """The profile in `folder`. Raises `DataError` when there is none, or when it is damaged or of a newer schema."""
+    """The profile in `folder`. Raises `DataError` when there is none, or when it is damaged or of another schema."""
     folder = Path(folder)
     record = read_record(folder)
-    try:
-        tensors = load_file(folder / TENSORS)
-        replicates = load_file(folder / REPLICATES)
-        samples = json.loads((folder / SAMPLES).read_text(encoding="utf-8"))["pairs"]
-        expected = (len(record["languages"]), len(record["model"]["layers"]), record["model"]["experts"])
-        whole = tensors["mean"].shape == expected and tensors["load"].shape == expected
-    except (OSError, SafetensorError, json.JSONDecodeError, KeyError, TypeError) as error:
-        raise DataError(f"the profile in {folder} is damaged ({error}): make it anew") from error
-    if not whole:
-        raise DataError(f"the profile in {folder} is damaged (its files do not belong together): make it anew")
-    return RoutingProfile(record, tensors["mean"], tensors["load"], replicates, samples)
+    mean, load = read_distributions(folder, record)
+    draws = (record["settings"]["bootstrap"], len(record["languages"]), len(record["model"]["layers"]))
+    replicates = _tensors(folder / REPLICATES, dict.fromkeys(MEASURES, draws))
+    return RoutingProfile(record, mean, load, replicates, read_samples(folder, record))
 
 
 def read_record(folder: str | Path) -> dict[str, Any]:
     """`profile.json` of the profile in `folder` alone; errors as `read_profile`."""
     path = Path(folder) / RECORD
     if not path.is_file():
-        what = "no such folder" if not path.parent.is_dir() else "no routing profile in it"
-        raise DataError(f"{folder}: {what}; `innerlingua routing profile MODEL --pairs FILE -o {folder}` makes one")
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        schema = record["schema"]
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise DataError(f"{path} is damaged ({error}): make the profile anew") from error
-    if schema != SCHEMA:
-        raise DataError(f"{path} has schema {schema}, and this version reads {SCHEMA}: make the profile anew")
-    assert isinstance(record, dict)
+        what = "no routing profile in it" if path.parent.is_dir() else "no such folder"
+        raise DataError(
+            f"{folder}: {what}. `innerlingua routing profile MODEL --pairs FILE -o DIR` makes one; one that was "
+            f"interrupted has no {RECORD}, make it again"
+        )
+    record: dict[str, Any] = _json(path)
+    check_record(record, path, measures=MEASURES)
     return record
+
+
+def read_distributions(folder: str | Path, record: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+    """Mean routing and load, (languages, layers, experts), of the profile in `folder` whose `record` was read."""
+    shape = (len(record["languages"]), len(record["model"]["layers"]), record["model"]["experts"])
+    tensors = _tensors(Path(folder) / TENSORS, dict.fromkeys(("mean", "load"), shape))
+    return tensors["mean"], tensors["load"]
+
+
+def read_samples(folder: str | Path, record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The sentence pairs of the profile in `folder` whose `record` was read; none where the file is missing."""
+    path = Path(folder) / SAMPLES
+    return check_samples(_json(path), path, record) if path.is_file() else []
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
+    except ValueError as error:  # of JSON, of UTF-8, of a number
+        raise DataError(f"{path} is damaged ({error}). Make the profile anew.") from error
+
+
+def _no_number(word: str) -> float:
+    raise ValueError(f"{word} is no number of JSON")
+
+
+def _tensors(path: Path, expected: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    """The tensors in `path`, each of its expected shape."""
+    if not path.is_file():
+        raise DataError(f"{path} is missing beside {RECORD}. Make the profile anew.")
+    try:
+        tensors: dict[str, Tensor] = load_file(path)
+    except SafetensorError as error:
+        raise DataError(f"{path} is damaged ({error}). Make the profile anew.") from error
+    for name, shape in expected.items():
+        found = tuple(tensors[name].shape) if name in tensors else "missing"
+        if found != shape:
+            raise DataError(f"{path}: {name} should be {shape} and is {found}. Make the profile anew.")
+    return tensors
 
 
 def _write_json(path: Path, content: Any) -> None:

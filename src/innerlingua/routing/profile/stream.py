@@ -26,6 +26,7 @@ from innerlingua.data import LANGUAGES, check_language
 from innerlingua.errors import DataError, ModelError
 from innerlingua.routing.fingerprint import hash_text, model_fingerprint
 from innerlingua.routing.profile.bootstrap import LEVEL
+from innerlingua.routing.profile.layout import SCHEMA
 from innerlingua.routing.profile.record import assemble
 from innerlingua.routing.profile.samples import SampleDraw, sample_records
 from innerlingua.routing.profile.sides import Sides
@@ -36,9 +37,7 @@ from innerlingua.routing.profile.windows import Skipped, Window, batches_of, win
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["SCHEMA", "RoutingProfile", "measure_window", "profile_routing"]
-
-SCHEMA: Final = 1
+__all__ = ["RoutingProfile", "measure_window", "profile_routing"]
 
 # Small batches stay in a CPU's caches and waste little on padding: 1024 is a fifth faster than 4096 there.
 _BATCH_TOKENS: Final = 1024

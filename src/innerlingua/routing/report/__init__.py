@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from innerlingua.page import assemble
-from innerlingua.routing.report.export import export, write_text
+from innerlingua.routing.report.export import check_place, export, write_text
 from innerlingua.routing.report.figures import write_figures
 from innerlingua.routing.report.pack import payload
 from innerlingua.routing.report.read import Profile, Results, read_profiles, read_results
@@ -56,8 +56,14 @@ def write_report(
         svg_to: a folder for figures.
 
     Raises:
-        DataError: a profile or the results cannot be read, or the profiles are not of one family.
+        DataError: a profile or the results cannot be read, the profiles are not of one family, or a place cannot be
+            written.
     """
+    # Before the reading: nothing is written when a part of it could not be.
+    check_place(output, folder=False, option="--output")
+    for place, option in ((export_to, "--export"), (svg_to, "--svg")):
+        if place is not None:
+            check_place(place, folder=True, option=option)
     profiles = read_profiles(directories)
     accuracy = read_results(results, profiles) if results is not None else None
     page = assemble(
@@ -73,4 +79,6 @@ def write_report(
     notes = []
     if accuracy is not None and accuracy.unmatched:
         notes.append(f"results without a profile of that label, not shown: {', '.join(accuracy.unmatched)}")
+    if accuracy is not None and accuracy.other_languages:
+        notes.append(f"accuracy in languages of no profile, not shown: {', '.join(accuracy.other_languages)}")
     return Written(page=output, page_bytes=len(page.encode()), files=files, notes=notes)

@@ -9,16 +9,18 @@ import csv
 import io
 import json
 import os
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from innerlingua.errors import DataError
 from innerlingua.routing.report.read import Profile, Results
 from innerlingua.routing.report.summary import correlations, measures_of, wilson
 
-__all__ = ["export", "write_text"]
+__all__ = ["check_place", "export", "write_text"]
 
 Row = Sequence[Any]
 
@@ -33,7 +35,7 @@ def export(directory: Path, profiles: Sequence[Profile], results: Results | None
         ),
         "experts": (("profile", "language", "layer", "expert", "mean", "load"), list(_experts(profiles))),
         "between_languages": (
-            ("profile", "layer", "language_a", "language_b", "js", "shared_ids"),
+            ("profile", "layer", "language_a", "language_b", "js", "low", "high", "shared_ids"),
             list(_between(profiles)),
         ),
         "languages": (
@@ -80,8 +82,25 @@ def write_text(path: Path, text: str) -> None:
     """Write `text` under a temporary name and rename it, so that a killed run leaves no half file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(text, encoding="utf-8", newline="")
-    partial.replace(path)
+    try:
+        partial.write_text(text, encoding="utf-8", newline="")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def check_place(path: Path, *, folder: bool, option: str) -> None:
+    """Raise `DataError` unless the file `path`, or files in the folder `path`, can be written; `option` names it."""
+    if path.is_dir() != folder and path.exists():
+        raise DataError(f"{option}: {path} is a {'file; name a folder' if folder else 'folder; name a file in it'}")
+    existing = next(place for place in (path, *path.absolute().parents) if place.is_dir() or place.exists())
+    if existing.is_file() and existing != path:
+        raise DataError(f"{option}: {path} cannot be written: {existing} is a file")
+    try:
+        with tempfile.TemporaryFile(dir=existing if existing.is_dir() else existing.parent):
+            pass
+    except OSError as error:
+        raise DataError(f"{option}: {path} cannot be written: {error.strerror or error}") from error
 
 
 def _csv(header: Row, rows: Iterable[Row]) -> str:
@@ -118,13 +137,12 @@ def _experts(profiles: Sequence[Profile]) -> Iterator[Row]:
 def _between(profiles: Sequence[Profile]) -> Iterator[Row]:
     for profile in profiles:
         between = profile.between
-        if between is None:
-            continue
         for a, b in zip(*np.triu_indices(len(between.order), k=1), strict=True):
             names, ids = (between.order[a], between.order[b]), int(between.ids[a, b])
-            yield profile.label, "mean", *names, _number(between.js[a, b]), ids
+            interval = (_number(table[a, b]) for table in (between.js, between.low, between.high))
+            yield profile.label, "mean", *names, *interval, ids
             for index, layer in enumerate(profile.layers):
-                yield profile.label, layer, *names, _number(between.js_by_layer[index, a, b]), ids
+                yield profile.label, layer, *names, _number(between.js_by_layer[index, a, b]), None, None, ids
 
 
 def _languages(profiles: Sequence[Profile]) -> Iterator[Row]:

@@ -40,8 +40,7 @@ def figures(profiles: Sequence[Profile], results: Results | None = None) -> dict
     if any(_codes(profile) for profile in profiles):
         drawn["curves"] = _curves(profiles)
         drawn["overview"] = _overview(profiles)
-    if all(profile.between is not None for profile in profiles):
-        drawn["similarity"] = _similarity(profiles)
+    drawn["similarity"] = _similarity(profiles)
     if results is not None:
         drawn["accuracy"] = _accuracy(profiles, results)
     return drawn
@@ -234,7 +233,7 @@ def _change(profile: Profile, code: str | None) -> Table | None:
 
 def _similarity(profiles: Sequence[Profile]) -> str:
     """Language-to-language divergence, mean over layers, in the first profile's order."""
-    between = [profile.between for profile in profiles if profile.between is not None]
+    between = [profile.between for profile in profiles]
     order = [between[0].order[index] for index in similarity_order(between[0].js)]
     tables = []
     for one in between:

@@ -105,16 +105,14 @@ def _profile(profile: Profile, languages: Sequence[str], measures: Sequence[Meas
     return {**packed, "samples": _samples(profile, share - len(json.dumps(packed)))}
 
 
-def _between(profile: Profile) -> Json | None:
+def _between(profile: Profile) -> Json:
     """Language-to-language divergence: the order of the rows that puts alike ones together, and the upper triangles."""
     between = profile.between
-    if between is None:
-        return None
     upper = np.triu_indices(len(between.order), k=1)
     return {
         "languages": between.order,
         "order": similarity_order(between.js),
-        "js": pack(between.js[upper], "f8"),
+        "js": pack(np.stack([table[upper] for table in (between.js, between.low, between.high)]), "f8"),
         "by_layer": pack(between.js_by_layer[:, upper[0], upper[1]], "f4"),
         "ids": pack(between.ids[upper], "f4"),
     }
@@ -162,6 +160,7 @@ def _results(profiles: Sequence[Profile], results: Results | None, measures: Seq
             for label, rows in results.accuracy.items()
         },
         "unmatched": results.unmatched,
+        "other_languages": results.other_languages,
         "r": {
             profile.label: {
                 measure.key: [

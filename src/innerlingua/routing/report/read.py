@@ -1,8 +1,8 @@
 """Stored profiles and results, read and checked before anything is drawn.
 
 A profile is a folder with `profile.json` (numbers per language and layer), `profile.safetensors` (mean routing and
-load per expert) and, optionally, `samples.json` (sentence pairs kept for a closer look). The report trusts none of
-them: what is missing, damaged or of another shape than the rest says is one message with the file and the remedy.
+load per expert) and, optionally, `samples.json` (sentence pairs kept for a closer look). What is missing, damaged or of
+another shape than the rest says is one message with the file and the remedy.
 """
 
 from __future__ import annotations
@@ -15,14 +15,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
 from innerlingua.errors import DataError
+from innerlingua.routing.profile.store import read_distributions, read_record, read_samples
 
 __all__ = ["Between", "Profile", "Results", "read_profile", "read_profiles", "read_results"]
 
-SCHEMA = 1
 INTERVAL = ("mean", "low", "high")
 
 
@@ -32,13 +30,15 @@ class Between:
 
     Attributes:
         order: language codes of the rows and columns.
-        js: (n, n) mean over layers, nats; NaN where two languages share no id.
+        js, low, high: (n, n) mean over layers and its 95 % interval, nats; NaN where two languages share too few ids.
         js_by_layer: (layers, n, n), nats.
         ids: (n, n) shared ids.
     """
 
     order: list[str]
     js: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
     js_by_layer: NDArray[np.float64]
     ids: NDArray[np.int64]
 
@@ -57,7 +57,7 @@ class Profile:
         measures: measure -> language -> (3, layers) array of mean, low and high; NaN where not defined.
         mean: (languages, layers, experts) mean routing distribution.
         load: (languages, layers, experts) share of the top-k selections.
-        between: language-to-language divergence, None when the profile has none.
+        between: language-to-language divergence.
         suggested: layers, trough, rule.
         samples: the kept sentence pairs, as stored.
         record: profile.json as stored.
@@ -72,7 +72,7 @@ class Profile:
     measures: Mapping[str, Mapping[str, NDArray[np.float64]]]
     mean: NDArray[np.float32]
     load: NDArray[np.float32]
-    between: Between | None
+    between: Between
     suggested: Mapping[str, Any]
     samples: Sequence[Mapping[str, Any]]
     record: Mapping[str, Any]
@@ -91,10 +91,14 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """Accuracy per profile label and language: label -> language -> (n, correct); other runs of the file by name."""
+    """Accuracy per profile label and language: label -> language -> (n, correct).
+
+    `unmatched` are runs of the file without a profile, `other_languages` codes that no profile has.
+    """
 
     accuracy: Mapping[str, Mapping[str, tuple[int, int]]]
     unmatched: list[str]
+    other_languages: list[str]
 
 
 def read_profiles(directories: Sequence[Path]) -> list[Profile]:
@@ -128,26 +132,33 @@ def read_profiles(directories: Sequence[Path]) -> list[Profile]:
 
 
 def read_profile(directory: Path) -> Profile:
-    """Read one profile.
-
-    Raises:
-        DataError: a file is missing, is no JSON, lacks a key, or its arrays have other shapes than its lists say.
-    """
-    path = directory / "profile.json"
-    if not path.is_file():
-        raise DataError(
-            f"{directory}: no profile.json here. Give a folder that `innerlingua routing profile MODEL ... -o DIR` "
-            "wrote; an interrupted profile has none, run it again."
-        )
-    record = _json(path)
-    if record.get("schema") != SCHEMA:
-        raise DataError(
-            f"{path}: schema {record.get('schema')!r}, this version reads {SCHEMA}. Profile the model again."
-        )
-    try:
-        return _profile(directory, record)
-    except KeyError as missing:
-        raise DataError(f"{path}: the key {missing} is missing. Profile the model again.") from None
+    """Read one profile. Raises `DataError` when it is missing or damaged (`routing.profile.layout` has what is asked
+    of it)."""
+    record = read_record(directory)
+    mean, load = read_distributions(directory, record)
+    layers, between = len(record["model"]["layers"]), record["between_languages"]
+    return Profile(
+        directory=directory,
+        label=record["label"] or directory.resolve().name,
+        model=record["model"],
+        anchor=record["anchor"],
+        languages=record["languages"],
+        data=record["data"],
+        measures={
+            measure: {code: _interval(entry, layers) for code, entry in rows.items()}
+            for measure, rows in record["measures"].items()
+        },
+        mean=mean.float().numpy(),
+        load=load.float().numpy(),
+        between=Between(
+            order=between["order"],
+            **{key: np.array(between[key], dtype=np.float64) for key in ("js", "low", "high", "js_by_layer")},
+            ids=np.array(between["ids"], dtype=np.int64),
+        ),
+        suggested=record["suggested_layers"],
+        samples=read_samples(directory, record),
+        record=record,
+    )
 
 
 def read_results(path: Path, profiles: Sequence[Profile]) -> Results:
@@ -158,8 +169,12 @@ def read_results(path: Path, profiles: Sequence[Profile]) -> Results:
     """
     if not path.is_file():
         raise DataError(f"{path}: no such file. --results takes the result.json of an evaluation or the demo.")
-    runs = _json(path).get("runs")
-    if not isinstance(runs, dict) or not any(isinstance(run, dict) and run.get("accuracy") for run in runs.values()):
+    stored = _json(path)
+    runs = stored.get("runs") if isinstance(stored, dict) else None
+    shaped = isinstance(runs, dict) and all(
+        isinstance(run, dict) and isinstance(run.get("accuracy", {}), dict) for run in runs.values()
+    )
+    if not isinstance(runs, dict) or not shaped or not any(run.get("accuracy") for run in runs.values()):
         raise DataError(
             f"{path}: no accuracy in it. Expected runs: {{label: {{accuracy: {{language: {{n, correct}}}}}}}}."
         )
@@ -170,135 +185,45 @@ def read_results(path: Path, profiles: Sequence[Profile]) -> Results:
             accuracy[labels[name.casefold()]] = _accuracy(path, name, run["accuracy"])
     if not accuracy:
         raise DataError(
-            f"{path}: its runs {', '.join(runs)} match none of the profiles {', '.join(labels.values())}. "
-            "Name the profiles like the runs: innerlingua routing profile ... --label NAME."
+            f"{path}: its runs {', '.join(runs)} match none of the profiles {', '.join(labels.values())}, or hold no "
+            "accuracy. Name the profiles like the runs: innerlingua routing profile ... --label NAME."
         )
-    return Results(accuracy=accuracy, unmatched=[name for name in runs if name.casefold() not in labels])
+    targets = {code for profile in profiles for code in profile.languages if code != profile.anchor}
+    named = {code for rows in accuracy.values() for code in rows}
+    if not named & targets:
+        raise DataError(
+            f"{path}: accuracy in {', '.join(sorted(named))}, and none of these languages is compared in the profiles"
+        )
+    return Results(
+        accuracy=accuracy,
+        unmatched=[name for name in runs if name.casefold() not in labels],
+        other_languages=sorted(named - targets - {profiles[0].anchor}),
+    )
 
 
 def _accuracy(path: Path, run: str, stored: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
     for language, entry in stored.items():
-        counts = isinstance(entry, dict) and isinstance(entry.get("n"), int) and isinstance(entry.get("correct"), int)
-        if not counts or not 0 <= entry["correct"] <= entry["n"] or entry["n"] == 0:
+        n, correct = (entry.get("n"), entry.get("correct")) if isinstance(entry, dict) else (None, None)
+        # A bool is an int to isinstance, and no count.
+        if type(n) is not int or type(correct) is not int or not 0 <= correct <= n or n == 0:
             raise DataError(f"{path}: runs.{run}.accuracy.{language}: expected whole numbers n > 0 and correct <= n.")
     return {language: (entry["n"], entry["correct"]) for language, entry in stored.items()}
 
 
-def _profile(directory: Path, record: Mapping[str, Any]) -> Profile:
-    path = directory / "profile.json"
-    model, languages = record["model"], record["languages"]
-    for key in ("name", "model_type", "layers", "experts", "top_k", "score"):
-        model[key]  # a missing key is reported by the caller
-    if not languages or not model["layers"]:
-        raise DataError(f"{path}: no language or no layer in it. Profile the model again.")
-    layers = len(model["layers"])
-    tensors = _tensors(directory / "profile.safetensors", (len(languages), layers, int(model["experts"])))
-    unknown = [code for stored in record["measures"].values() for code in stored if code not in languages]
-    if unknown:
-        raise DataError(f"{path}: measures name {unknown[0]!r}, which is not in languages. Profile the model again.")
-    return Profile(
-        directory=directory,
-        label=str(record.get("label") or directory.name),
-        model=model,
-        anchor=record["anchor"],
-        languages=languages,
-        data=record["data"],
-        measures={
-            measure: {
-                code: _interval(entry, layers, f"{path}: measures.{measure}.{code}") for code, entry in rows.items()
-            }
-            for measure, rows in record["measures"].items()
-        },
-        mean=tensors["mean"],
-        load=tensors["load"],
-        between=_between(record.get("between_languages"), layers, path),
-        suggested=record["suggested_layers"],
-        samples=_samples(directory / "samples.json", model, languages),
-        record=record,
-    )
-
-
-def _interval(entry: Any, layers: int, where: str) -> NDArray[np.float64]:
+def _interval(entry: Mapping[str, Any] | None, layers: int) -> NDArray[np.float64]:
     """(3, layers) of mean, low, high. A whole entry, one of the three or one layer may be null."""
     table = np.full((3, layers), np.nan)
-    if entry is None:
-        return table
     for row, key in enumerate(INTERVAL):
-        values = entry.get(key)
-        if values is None:
-            continue
-        if len(values) != layers:
-            raise DataError(f"{where}.{key}: {len(values)} values for {layers} layers. Profile the model again.")
-        table[row] = np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+        if entry is not None and entry[key] is not None:
+            table[row] = np.array(entry[key], dtype=np.float64)
     return table
 
 
-def _between(stored: Mapping[str, Any] | None, layers: int, path: Path) -> Between | None:
-    if not stored or not stored["order"]:
-        return None
-    n = len(stored["order"])
-    between = Between(
-        order=list(stored["order"]),
-        js=np.array(stored["js"], dtype=np.float64).reshape(-1),
-        js_by_layer=np.array(stored["js_by_layer"], dtype=np.float64).reshape(-1),
-        ids=np.array(stored["ids"], dtype=np.int64).reshape(-1),
-    )
-    if between.js.size != n * n or between.ids.size != n * n or between.js_by_layer.size != layers * n * n:
-        raise DataError(f"{path}: between_languages is not {n} x {n} (by {layers} layers). Profile the model again.")
-    return replace(
-        between,
-        js=between.js.reshape(n, n),
-        js_by_layer=between.js_by_layer.reshape(layers, n, n),
-        ids=between.ids.reshape(n, n),
-    )
-
-
-def _tensors(path: Path, shape: tuple[int, int, int]) -> dict[str, NDArray[np.float32]]:
-    if not path.is_file():
-        raise DataError(f"{path}: missing beside profile.json. Profile the model again.")
+def _json(path: Path) -> Any:
     try:
-        stored = load_file(path)
-    except SafetensorError as error:
-        raise DataError(f"{path}: cannot be read ({error}). Profile the model again.") from None
-    tensors: dict[str, NDArray[np.float32]] = {}
-    for key in ("mean", "load"):
-        if key not in stored or stored[key].shape != shape:
-            found = stored[key].shape if key in stored else "nothing"
-            raise DataError(
-                f"{path}: {key}: expected (languages, layers, experts) {shape}, found {found}. Profile the model again."
-            )
-        tensors[key] = stored[key].astype(np.float32, copy=False)
-    return tensors
-
-
-def _samples(path: Path, model: Mapping[str, Any], languages: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The kept pairs; none when the file is missing (`--samples 0`)."""
-    if not path.is_file():
-        return []
-    pairs: list[Mapping[str, Any]] = _json(path)["pairs"]
-    for number, pair in enumerate(pairs, start=1):
-        for side in ("target", "anchor"):
-            tokens, experts = pair[side]["tokens"], pair[side]["experts"]
-            if len(experts) != len(model["layers"]) or any(len(layer) != len(tokens) for layer in experts):
-                raise DataError(
-                    f"{path}: pair {number} (id {pair['id']!r}), {side}: experts are not (layers, tokens, k). "
-                    "Profile the model again."
-                )
-        if pair["language"] not in languages:
-            raise DataError(
-                f"{path}: pair {number}: language {pair['language']!r} is not in the profile. Profile again."
-            )
-    return pairs
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
         raise DataError(f"{path}: no readable JSON ({error}). Write it again with the command that made it.") from None
-    if not isinstance(stored, dict):
-        raise DataError(f"{path}: expected a JSON object. Write it again with the command that made it.")
-    return stored
 
 
 def _span(layers: Sequence[int]) -> str:

@@ -30,11 +30,9 @@ async function readData() {
   profiles = await Promise.all(data.profiles.map(async (stored, index) => {
     const [measures, mean, load] = await Promise.all([unpack(stored.measures), unpack(stored.mean), unpack(stored.load)]);
     const profile = { ...stored, index, measures, mean, load, rows: Object.keys(stored.languages), exact: stored.mean.kind === "f4" };
-    if (stored.between) {
-      const [js, byLayer, ids] = await Promise.all([
-        unpack(stored.between.js), unpack(stored.between.by_layer), unpack(stored.between.ids)]);
-      profile.between = { ...stored.between, js, byLayer, ids };
-    }
+    const [js, byLayer, ids] = await Promise.all([
+      unpack(stored.between.js), unpack(stored.between.by_layer), unpack(stored.between.ids)]);
+    profile.between = { ...stored.between, js, byLayer, ids };
     return profile;
   }));
 }
@@ -76,21 +74,21 @@ function distribution(profile, quantity, language) {
   return profile[quantity].subarray(row * size, (row + 1) * size);
 }
 
-function betweenLanguages(profile, a, b, layer = -1) {
+/** JS of two languages in a layer, or its mean over layers (layer = -1) with its interval (which = 0, 1, 2). */
+function betweenLanguages(profile, a, b, layer = -1, which = 0) {
   const between = profile.between;
-  if (!between) return NaN;
   let i = between.languages.indexOf(a), j = between.languages.indexOf(b);
   if (i < 0 || j < 0) return NaN;
-  if (i === j) return 0;
+  if (i === j) return which ? NaN : 0;
   if (i > j) [i, j] = [j, i];
   const n = between.languages.length, size = (n * (n - 1)) / 2;
   const at = i * n - (i * (i + 1)) / 2 + (j - i - 1);
-  return layer < 0 ? between.js[at] : between.byLayer[layer * size + at];
+  return layer < 0 ? between.js[which * size + at] : between.byLayer[layer * size + at];
 }
 
 function alikeOrder() {
   const between = profiles[0].between;
-  const order = between ? between.order.map((index) => between.languages[index]) : [];
+  const order = between.order.map((index) => between.languages[index]);
   return order.concat(languages.filter((code) => !order.includes(code)));
 }
 
@@ -98,7 +96,13 @@ const nameOf = (code) => data.languages[languages.indexOf(code)].name;
 function unseenBy(code) {
   return profiles.some((profile) => profile.unseen && profile.unseen.includes(code));
 }
-const marked = (code) => (unseenBy(code) ? `${nameOf(code)} ◇` : nameOf(code));
+const UNSEEN_MARK = " ◇";
+const marked = (code) => (unseenBy(code) ? nameOf(code) + UNSEEN_MARK : nameOf(code));
+
+// A finger has no hover: what a tap shows stays until the next touch.
+const leaveTip = (event) => { if (event.pointerType !== "touch") hideTip(); };
+addEventListener("pointerdown", (event) => { if (event.pointerType === "touch") hideTip(); }, true);
+addEventListener("touchmove", hideTip, { passive: true });
 
 Object.assign(state, {
   language: "", measure: "js", profile: 0, against: -1, layer: 0, mode: "models", pins: new Set(), zoom: null,

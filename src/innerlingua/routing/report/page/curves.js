@@ -148,7 +148,8 @@ function drawCurves() {
   node.tabIndex = 0;
   node.setAttribute("aria-label", `${title}. Arrow keys walk the layers.`);
   holder.replaceChildren(node);
-  byId("zoom-reset").disabled = !state.zoom;
+  byId("zoom-reset").disabled = byId("zoom-out").disabled = !state.zoom;
+  byId("zoom-in").disabled = zoom[1] - zoom[0] <= Math.min(2, layers.length - 1);
   byId("curve-caption").textContent = `${measure.name}: ${measure.meaning} Shaded: 95 % interval over sentences; yellow: suggested layers.`;
   wireCurves(node, walker, lines, colours);
   byId("pins").replaceChildren(...(state.mode === "models" ? [] : pinChips(colours)));
@@ -198,8 +199,10 @@ function wireCurves(node, walker, lines, colours) {
   let start = null, brush = null;
   node.addEventListener("pointerdown", (event) => {
     if (event.button !== 0) return;
-    start = local(event)[0];
+    const [x, y] = local(event);
+    start = x;
     if (event.pointerType === "mouse") node.setPointerCapture(event.pointerId);
+    else walk(nearest(x), y, event.clientX, event.clientY);
   });
   node.addEventListener("pointermove", (event) => {
     const [x, y] = local(event);
@@ -223,13 +226,15 @@ function wireCurves(node, walker, lines, colours) {
       announce(`Layer ${layers[state.layer]} taken.`);
     }
   });
-  node.addEventListener("pointerleave", () => { if (!brush) { walker.setAttribute("visibility", "hidden"); hideTip(); } });
+  node.addEventListener("pointercancel", () => { start = null; }); // the page scrolls
+  node.addEventListener("pointerleave", (event) => { if (!brush && event.pointerType !== "touch") { walker.setAttribute("visibility", "hidden"); hideTip(); } });
   node.addEventListener("dblclick", () => set({ zoom: null }));
   node.addEventListener("wheel", (event) => {
     // Only when the chart has the focus, so that scrolling the page never gets stuck in it.
     if (document.activeElement !== node) return;
     event.preventDefault();
     zoomBy(event.deltaY < 0 ? 0.75 : 1.34, nearest(local(event)[0]));
+    focusCurves();
   }, { passive: false });
   node.addEventListener("keydown", (event) => {
     const box = node.getBoundingClientRect();
@@ -238,13 +243,16 @@ function wireCurves(node, walker, lines, colours) {
       const next = clamp((cursor < 0 ? scales.from - 1 : cursor) + (event.key === "ArrowRight" ? 1 : -1), scales.from, scales.to);
       const x = box.left + (scales.xOf(next) / node.viewBox.baseVal.width) * box.width;
       announce(walk(next, null, x, box.top + box.height / 3));
-    } else if (event.key === "+" || event.key === "=") zoomBy(0.6, cursor < 0 ? Math.round((scales.from + scales.to) / 2) : cursor);
-    else if (event.key === "-") zoomBy(1.67, cursor < 0 ? Math.round((scales.from + scales.to) / 2) : cursor);
-    else if (event.key === "Escape") { hideTip(); set({ zoom: null }); byId("curves").firstChild.focus(); }
+    } else if (event.key === "+" || event.key === "=") { zoomHere(0.6); focusCurves(); }
+    else if (event.key === "-") { zoomHere(1.67); focusCurves(); }
+    else if (event.key === "Escape") { hideTip(); set({ zoom: null }); focusCurves(); }
     else if (event.key === "Enter" && cursor >= 0) { set({ layer: cursor }); announce(`Layer ${layers[cursor]} taken.`); }
   });
   node.addEventListener("blur", () => { walker.setAttribute("visibility", "hidden"); hideTip(); });
 }
+
+/** A chart that was drawn anew has lost the focus. */
+const focusCurves = () => byId("curves").firstChild.focus({ preventScroll: true });
 
 function zoomBy(factor, centre) {
   const [from, to] = state.zoom || [0, layers.length - 1];
@@ -252,7 +260,12 @@ function zoomBy(factor, centre) {
   const part = to > from ? (centre - from) / (to - from) : 0.5;
   const a = clamp(Math.round(centre - part * span), 0, layers.length - 1), b = clamp(Math.round(a + span), a, layers.length - 1);
   set({ zoom: a === 0 && b === layers.length - 1 ? null : [a, b] });
-  byId("curves").firstChild.focus({ preventScroll: true });
+}
+
+/** Around the layer that was walked to last, else the middle. */
+function zoomHere(factor) {
+  const [from, to] = state.zoom || [0, layers.length - 1];
+  zoomBy(factor, cursor >= from && cursor <= to ? cursor : Math.round((from + to) / 2));
 }
 
 // ---- panels ----------------------------------------------------------------------------------------------------------
@@ -286,11 +299,10 @@ function drawPanels() {
   const colours = palette(), codes = panelOrder(), range = panelRange(codes);
   byId("panel-caption").textContent = `${measureOf(state.measure).name}, ${profiles.map((p) => p.label).join(" / ")}, one scale from ${number(range[0])} to ${number(range[1])} for all. The number is the mean over layers of ${profiles[state.profile].label}. Click a panel to see it large.`;
   byId("panels").replaceChildren(...codes.map((code) => {
-    const name = make("span", {}, nameOf(code));
-    if (unseenBy(code)) name.append(make("span", { class: "unseen-mark", title: "never seen in training" }, " ◇"));
+    const name = [make("span", { class: "of" }, nameOf(code)), ...(unseenBy(code) ? [make("span", { class: "unseen-mark", title: "never seen in training" }, "◇")] : [])];
     return make("button", { type: "button", class: "panel", "aria-pressed": code === state.language, "data-code": code,
       "aria-label": `${marked(code)}: show this language`, onclick: () => set({ language: code }) },
-    make("span", { class: "name" }, name, make("span", {}, number(meanOver(profiles[state.profile], state.measure, code, allLayers())))),
+    make("span", { class: "name" }, ...name, make("span", {}, number(meanOver(profiles[state.profile], state.measure, code, allLayers())))),
     panelChart(code, range, 180, 74, colours));
   }));
 }

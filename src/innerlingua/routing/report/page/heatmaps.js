@@ -40,12 +40,18 @@ function paintHeat(map, place, painter, colours) {
     for (const j of map.band || []) painter.rect(left + j * cell, top + inner[1] + 1, cell, 3, colours === DARK ? "#b9ae2f" : "#d8cb2a");
     painter.text(left, top + inner[1] + 30, map.axis, { size: 10.5, colour: colours.muted, align: "start" });
   }
-  const y = place.height - 14, bar = Math.min(150, inner[0] * 0.4), start = left;
+  // On a phone the scale starts at the edge: behind the labels it would end beyond the screen.
+  const y = place.height - 14, bar = Math.min(place.narrow ? 80 : 150, inner[0] * 0.4), start = place.narrow ? 2 : left;
   for (let k = 0; k < 50; k += 1) painter.rect(start + (k / 50) * bar, y, bar / 50 + 0.4, 8, pick(map.table, k / 49));
   painter.text(start + bar + 8, y + 8, `${map.low} to ${map.high}${map.unit ? ` ${map.unit}` : ""}`, { size: 10.5, colour: colours.muted, align: "start" });
 }
 
-const shorten = (text, most) => (text.length > most ? `${text.slice(0, Math.max(1, Math.floor(most) - 1))}…` : text);
+/** The beginning of a name; the mark of a language that training never saw stays. */
+function shorten(text, most) {
+  if (text.length <= most) return text;
+  const mark = text.endsWith(UNSEEN_MARK) ? UNSEEN_MARK : "";
+  return `${text.slice(0, Math.max(1, Math.floor(most) - 1 - mark.length)).trimEnd()}…${mark}`;
+}
 
 function canvasPainter(context, ratio) {
   const font = (o) => `${o.bold ? "600 " : ""}${o.size}px system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", Helvetica, Arial, sans-serif`;
@@ -116,7 +122,8 @@ function wireHeat(canvas) {
     canvas.style.cursor = at ? "crosshair" : "default";
     if (at) show(event.clientX, event.clientY); else hideTip();
   });
-  canvas.addEventListener("pointerleave", hideTip);
+  canvas.addEventListener("pointerdown", (event) => { at = cellOf(event); if (at) show(event.clientX, event.clientY); });
+  canvas.addEventListener("pointerleave", leaveTip);
   canvas.addEventListener("click", (event) => { const cell = cellOf(event); if (cell) canvas.map.pick?.(...cell); });
   canvas.addEventListener("blur", hideTip);
   canvas.addEventListener("keydown", (event) => {
@@ -196,26 +203,26 @@ printable.experts = () => heatSvg(expertsMap(LIGHT), 760);
 
 // ---- language x language ---------------------------------------------------------------------------------------------
 
+function betweenText(profile, a, b, layer) {
+  const [js, low, high] = [0, 1, 2].map((which) => betweenLanguages(profile, a, b, layer, which));
+  return layer < 0 && known(low) ? `${number(js)} [${number(low)}, ${number(high)}]` : number(js);
+}
+
 function matrixMap() {
   const profile = profiles[state.profile], between = profile.between, codes = alikeOrder().filter((code) => between.languages.includes(code));
   const layer = state.matrixLayer;
   const at = (i, j) => betweenLanguages(profile, codes[i], codes[j], layer);
-  const pool = profiles.filter((p) => p.between).map((p) => (layer < 0 ? largestOf(p.between.js) : largestOf(p.between.byLayer.subarray(layer * p.between.js.length, (layer + 1) * p.between.js.length))));
+  const pool = profiles.map((p) => largestOf(layer < 0 ? p.between.js.subarray(0, p.between.ids.length) : p.between.byLayer.subarray(layer * p.between.ids.length, (layer + 1) * p.between.ids.length)));
   const high = Math.max(...pool) || 1;
   return { rows: codes.map(marked), columns: codes.map(marked), at, table: ramps.inverted, part: (x) => x / high, low: "0 (same routing)", high: number(high), unit: "nats",
     square: true, turned: true, largest: 22, smallest: 9, selected: codes.indexOf(state.language),
-    describe: (i, j) => (j < 0 ? [marked(codes[i])] : [`${marked(codes[i])} and ${marked(codes[j])}`, ...profiles.filter((p) => p.between).map((p) => [category(p.index, DARK), p.label, number(betweenLanguages(p, codes[i], codes[j], layer))])]),
+    describe: (i, j) => (j < 0 ? [marked(codes[i])] : [`${marked(codes[i])} and ${marked(codes[j])}`, ...profiles.map((p) => [category(p.index, DARK), p.label, betweenText(p, codes[i], codes[j], layer)])]),
     pick: (i) => set({ language: codes[i] }) };
 }
 
 function drawMatrix() {
   const profile = profiles[state.profile];
   const where = state.matrixLayer < 0 ? "mean over layers" : `layer ${layers[state.matrixLayer]}`;
-  if (!profile.between) {
-    byId("matrix-caption").textContent = `${profile.label} holds no divergence between languages.`;
-    byId("matrix").replaceChildren();
-    return;
-  }
   byId("matrix-caption").textContent = `JS divergence between every two languages over the sentences that both have, ${where}, ${profile.label}. Bright is alike. The order (average linkage on ${profiles[0].label}) puts alike languages side by side.`;
   heatCanvas(byId("matrix"), matrixMap(), `Divergence between languages, ${where}, ${profile.label}`);
 }

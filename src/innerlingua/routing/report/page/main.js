@@ -90,6 +90,8 @@ function wire() {
     options("scatter-layer", [...(bandLayers().length ? [["band", "suggested"]] : []), ["all", "all"], ...layers.map((layer, i) => [i, String(layer)])], () => state.scatterLayer, (scatterLayer) => set({ scatterLayer }));
   }
   byId("zoom-reset").onclick = () => set({ zoom: null });
+  byId("zoom-in").onclick = () => zoomHere(0.6);
+  byId("zoom-out").onclick = () => zoomHere(1.67);
   byId("pair-layer").oninput = (event) => set({ layer: Number(event.target.value) });
   for (const button of document.querySelectorAll("[data-svg]")) button.onclick = () => saveSvg(button.dataset.svg);
   wireTable();

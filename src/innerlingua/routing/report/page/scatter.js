@@ -57,13 +57,17 @@ function scatterChart(width, height, colours) {
   node.append(label(width - right, height - 5, `${measure.name}${measure.unit ? ` (${measure.unit})` : ""} →`, 11, colours.muted, { "text-anchor": "end" }), label(4, height - 5, "accuracy ↑", 11, colours.muted));
   for (const [profile, text, at, y] of legend) node.append(marker(profile, at + 5, 11 + y, colours, false), label(at + 15, 15 + y, text, 12, colours.ink));
   for (const p of points) node.append(draw("line", { x1: xOf(p.x), x2: xOf(p.x), y1: yOf(p.span[0]), y2: yOf(p.span[1]), stroke: category(p.profile.index, colours), "stroke-opacity": 0.35 }));
+  const taken = []; // places of labels: those of several models can meet
   for (const p of [...points].sort((a, b) => Number(a.code === state.language) - Number(b.code === state.language))) {
     const chosen = p.code === state.language, shape = marker(p.profile, round2(xOf(p.x)), round2(yOf(p.y)), colours, chosen);
     shape.point = p;
     node.append(shape);
     if (chosen) {
-      const far = xOf(p.x) > width * 0.8;
-      node.append(label(xOf(p.x) + (far ? -10 : 10), yOf(p.y) - 7, nameOf(p.code), 11, colours.ink, { "font-weight": 600, "text-anchor": far ? "end" : "start" }));
+      const far = xOf(p.x) > width * 0.8, reach = nameOf(p.code).length * 7 + 10, x = xOf(p.x) + (far ? -10 - reach : 10);
+      let y = yOf(p.y) - 7;
+      while (taken.some(([a, b]) => Math.abs(a - x) < reach && Math.abs(b - y) < 13)) y -= 4;
+      taken.push([x, y]);
+      node.append(label(xOf(p.x) + (far ? -10 : 10), y, nameOf(p.code), 11, colours.ink, { "font-weight": 600, "text-anchor": far ? "end" : "start" }));
     }
   }
   return node;
@@ -73,16 +77,19 @@ function drawScatter() {
   if (!data.results) return;
   const measure = measureOf(state.measure), chosen = scatterLayers();
   const where = chosen.length === 1 ? `layer ${layers[chosen[0]]}` : `mean over layers ${layers[chosen[0]]} to ${layers[chosen.at(-1)]}`;
-  const left = data.results.unmatched.length ? ` Results without a profile, not shown: ${data.results.unmatched.join(", ")}.` : "";
+  const { unmatched, other_languages: others } = data.results;
+  const left = (unmatched.length ? ` Results without a profile, not shown: ${unmatched.join(", ")}.` : "") + (others.length ? ` Languages of no profile, not shown: ${others.join(", ")}.` : "");
   byId("scatter-caption").textContent = `Each point is a language: ${measure.name} (${where}) against accuracy with its 95 % interval (Wilson). On the right Pearson's r over languages at each layer; it describes these few languages and tests nothing.${left}`;
   const holder = byId("scatter"), node = scatterChart(Math.max(280, holder.clientWidth), 340, palette());
   holder.replaceChildren(node);
-  node.addEventListener("pointermove", (event) => {
+  const show = (event) => {
     const p = event.target.point;
-    if (!p) { hideTip(); return; }
+    if (!p) { leaveTip(event); return; }
     showTip([`${marked(p.code)}, ${p.profile.label}`, ["", measure.name, number(p.x)], ["", "accuracy", `${p.y.toFixed(3)} [${p.span[0].toFixed(3)}, ${p.span[1].toFixed(3)}]`], ["", "questions", grouped(p.n)]], event.clientX, event.clientY);
-  });
-  node.addEventListener("pointerleave", hideTip);
+  };
+  node.addEventListener("pointermove", show);
+  node.addEventListener("pointerdown", show);
+  node.addEventListener("pointerleave", leaveTip);
   node.addEventListener("click", (event) => { if (event.target.point) set({ language: event.target.point.code }); });
   byId("correlation").replaceChildren(correlationChart(Math.max(240, byId("correlation").clientWidth), 340, palette()));
 }

@@ -86,7 +86,7 @@ function wireTable() {
 const jsonNumber = (_, x) => (typeof x === "number" && !known(x) ? null : x);
 const MEASURE_HEADER = ["profile", "measure", "language", "name", "layer", "mean", "low", "high"];
 const EXPERT_HEADER = ["profile", "language", "layer", "expert", "mean", "load"];
-const BETWEEN_HEADER = ["profile", "layer", "language_a", "language_b", "js", "shared_ids"];
+const BETWEEN_HEADER = ["profile", "layer", "language_a", "language_b", "js", "low", "high", "shared_ids"];
 
 function measureRows() {
   return profiles.flatMap((p) => data.measures.flatMap((m) => p.rows.flatMap((code) => layers.map((layer, i) =>
@@ -111,13 +111,12 @@ function short(x) {
 function betweenRows() {
   const rows = [];
   for (const p of profiles) {
-    if (!p.between) continue;
     const codes = p.between.languages;
     let pair = 0;
     for (let i = 0; i < codes.length; i += 1) for (let j = i + 1; j < codes.length; j += 1, pair += 1) {
       const ids = p.between.ids[pair];
-      rows.push([p.label, "mean", codes[i], codes[j], betweenLanguages(p, codes[i], codes[j]), ids]);
-      layers.forEach((layer, k) => rows.push([p.label, layer, codes[i], codes[j], short(betweenLanguages(p, codes[i], codes[j], k)), ids]));
+      rows.push([p.label, "mean", codes[i], codes[j], ...[0, 1, 2].map((which) => betweenLanguages(p, codes[i], codes[j], -1, which)), ids]);
+      layers.forEach((layer, k) => rows.push([p.label, layer, codes[i], codes[j], short(betweenLanguages(p, codes[i], codes[j], k)), null, null, ids]));
     }
   }
   return rows;
