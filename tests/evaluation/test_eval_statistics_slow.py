@@ -51,7 +51,7 @@ def test_intervals_of_continuous_scores_and_passages() -> None:
         scores = np.stack([first, first + rng.normal(0, 0.3, (SETS, n))], axis=1)[..., None]
         ours = np.mean([coverage(independent_sets(part, bounded=False), 0.0) for part in np.split(scores, 10)])
         print(f"| normal | {n} | {plain(scores, 0.0):.3f} | {ours:.3f} |")
-        assert 0.93 <= ours <= 0.975
+        assert (0.9 if n < 10 else 0.93) <= ours <= 0.975
     for number in (20, 100):
         scores, members = passages(np.random.default_rng(number), SETS // 2, number, 6)
         parts = np.split(scores, 10)
@@ -91,8 +91,8 @@ def test_intervals_and_tests_over_seeds() -> None:
                 ours = np.mean([coverage(part, 0.0, runs=runs) for part in parts])
                 level = np.mean([(p_values(part, runs=runs) <= 0.05).mean() for part in parts])
                 print(
-                    f"| {runs} + {runs} | {spread} | {flip} | {alone:.3f} | {over_seeds(scores, runs):.3f} | {ours:.3f} "
-                    f"| {level:.3f} |"
+                    f"| {runs} + {runs} | {spread} | {flip} | {alone:.3f} | {over_seeds(scores, runs):.3f} "
+                    f"| {ours:.3f} | {level:.3f} |"
                 )
                 assert ours >= 0.92
                 assert level <= 0.08
