@@ -6,15 +6,19 @@ nothing of what it computes.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import normalize_gen_kwargs
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from innerlingua.errors import ModelError
 from innerlingua.evaluation.watch import Request, Watch
 
-__all__ = ["WatchedHF"]
+__all__ = ["BALANCE", "WatchedHF", "balanced_parts"]
+
+BALANCE: Final = "output_router_logits"
+"""The configuration's switch of the balance loss, the same in all families of transformers."""
 
 
 class WatchedHF(HFLM):  # type: ignore[misc]
@@ -25,8 +29,13 @@ class WatchedHF(HFLM):  # type: ignore[misc]
         self._quiet = quiet
         self._contexts: list[str] = []
         super().__init__(*arguments, **options)
+        if isinstance(options["pretrained"], str):  # a model in memory is its owner's to set
+            for part in balanced_parts(self.model):
+                setattr(part, BALANCE, False)
         if self.backend != "causal":
-            raise ModelError(f"{self.pretrained}: benchmarks here are for causal language models, not {self.backend}")
+            raise ModelError(
+                f"{self.config.name_or_path}: benchmarks here are for causal language models, not {self.backend}"
+            )
 
     def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """As the parent; without progress bars when quiet."""
@@ -66,6 +75,15 @@ class WatchedHF(HFLM):  # type: ignore[misc]
                 if not any(end and end in said for end in stop):
                     self.watch.cut.add(text)
         return out
+
+
+def balanced_parts(model: PreTrainedModel) -> list[PreTrainedConfig]:
+    """The configurations of `model` in which the balance loss is on: trainers leave it so, also in checkpoints.
+
+    That loss expects the routing of whole sequences, and raises when tokens are generated one by one from a cache.
+    """
+    config = model.config
+    return [part for part in (config, config.get_text_config()) if part.to_dict().get(BALANCE)]
 
 
 def _ids(value: int | list[int] | None) -> list[int]:

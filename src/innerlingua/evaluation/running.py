@@ -19,6 +19,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
+from safetensors import SafetensorError
+
 from innerlingua.errors import DataError, ModelError
 from innerlingua.evaluation.benchmarks import Benchmark, Chosen
 from innerlingua.evaluation.harness import HarnessBenchmark
@@ -40,8 +42,12 @@ from innerlingua.evaluation.store import (
 )
 from innerlingua.evaluation.translation import corpus_scores, require_sacrebleu
 
-__all__ = ["evaluate_models", "run_unit"]
+__all__ = ["evaluate_models", "load_backend", "run_unit", "silent", "summary_of", "versions"]
 
+# What loading raises for files that are missing, damaged, of another model, or too large for the memory.
+_NOT_LOADED: Final = (
+    OSError, ValueError, ImportError, KeyError, TypeError, RuntimeError, AssertionError, SafetensorError,
+)  # fmt: skip
 _VERSIONS: Final = ("innerlingua", "lm_eval", "transformers", "torch", "peft", "vllm", "sacrebleu")
 
 
@@ -97,14 +103,13 @@ def evaluate_models(
     return [plan.folder for plan in plans]
 
 
-def run_unit(model: Any, unit: Any, settings: Settings, *, overlong: str = "") -> list[dict[str, Any]]:
+def run_unit(model: Any, unit: Any, settings: Settings) -> list[dict[str, Any]]:
     """The samples of one benchmark in one language.
 
     Args:
         model: a watched backend (`backend_hf.WatchedHF`).
         unit: what `tasks.build_unit` made.
         settings: of the call.
-        overlong: another policy than that of `settings`.
 
     Raises:
         ModelError: a prompt has no room, the model gives no numbers, or memory is short.
@@ -112,9 +117,13 @@ def run_unit(model: Any, unit: Any, settings: Settings, *, overlong: str = "") -
     import torch
     from lm_eval.evaluator import evaluate
 
-    model.watch.begin(f"{unit.benchmark} in {unit.language}", overlong or settings.overlong)
+    from innerlingua.evaluation.tasks import FEWSHOT_SEED
+
+    for task in unit.tasks.values():
+        task.set_fewshot_seed(seed=FEWSHOT_SEED)  # the same examples each time that a unit is run
+    model.watch.begin(f"{unit.benchmark} in {unit.language}", settings.overlong)
     try:
-        with _silent():
+        with silent():
             results = evaluate(
                 lm=model,
                 task_dict={"tasks": unit.tasks},
@@ -158,7 +167,7 @@ def load_backend(spec: ModelSpec, settings: Settings, *, quiet: bool) -> Any:
         from innerlingua.evaluation.backend_hf import WatchedHF
 
         return WatchedHF(**common, peft=spec.adapter, device=_device(settings.device))
-    except (OSError, ValueError, ImportError, KeyError, TypeError) as error:
+    except _NOT_LOADED as error:
         words = " ".join(str(error).split())
         raise ModelError(f"{spec.given}: the model cannot be loaded: {words}") from error
 
@@ -174,7 +183,7 @@ def _plan(spec: ModelSpec, chosen: Chosen, folder: Path, settings: Settings, com
         "seed": spec.seed,
         "anchor": chosen.anchor,
         "settings": recorded(settings),
-        "versions": _versions(),
+        "versions": versions(),
         "command": command,
     }
     if (folder / RUN).is_file():
@@ -215,7 +224,7 @@ def _run(plan: _Plan, chosen: Chosen, settings: Settings, *, say: Callable[[str]
         # A run that was killed after the samples and before their summary.
         if (benchmark.name, language) not in summaries:
             rows = read_sample_rows(samples_path(plan.folder, benchmark.name, language))
-            summaries[benchmark.name, language] = _summary(benchmark, language, rows, chosen.anchor, None)
+            summaries[benchmark.name, language] = summary_of(benchmark, language, rows, chosen.anchor, None)
             write_results(plan.folder, summaries.values())
     if not plan.left:
         return
@@ -223,7 +232,7 @@ def _run(plan: _Plan, chosen: Chosen, settings: Settings, *, say: Callable[[str]
     model = load_backend(plan.spec, settings, quiet=quiet)
     try:
         for benchmark, language in plan.left:
-            with _silent():
+            with silent():
                 unit = build_unit(
                     benchmark,
                     language,
@@ -235,7 +244,7 @@ def _run(plan: _Plan, chosen: Chosen, settings: Settings, *, say: Callable[[str]
             rows = run_unit(model, unit, settings)
             seconds = time.perf_counter() - started
             write_samples(plan.folder, benchmark.name, language, rows)
-            summary = _summary(benchmark, language, rows, chosen.anchor, round(seconds, 3))
+            summary = summary_of(benchmark, language, rows, chosen.anchor, round(seconds, 3))
             summaries[benchmark.name, language] = summary
             write_results(plan.folder, summaries.values())
             say(f"{label}: {benchmark.name} {language}: {summary['n']} samples in {seconds:.1f} s")
@@ -244,12 +253,12 @@ def _run(plan: _Plan, chosen: Chosen, settings: Settings, *, say: Callable[[str]
         _release()
 
 
-def _summary(
+def summary_of(
     benchmark: Benchmark, language: str, rows: Sequence[Mapping[str, Any]], anchor: str, seconds: float | None
 ) -> dict[str, Any]:
+    """The entry of `results.json` for the samples of `benchmark` in `language`."""
     from innerlingua.evaluation.tasks import SCORING, task_version
 
-    translated = isinstance(benchmark, ParallelBenchmark)
     scoring = "translation" if isinstance(benchmark, ParallelBenchmark) else SCORING[benchmark.kind]
     if isinstance(benchmark, HarnessBenchmark):
         chance = benchmark.chance
@@ -264,7 +273,7 @@ def _summary(
         metric=METRICS[scoring],
         chance=chance,
         task_version=task_version(benchmark, language),
-        anchor=language == anchor and not translated,
+        anchor=language == anchor,
         seconds=seconds,
     )
     if isinstance(benchmark, ParallelBenchmark):
@@ -323,6 +332,14 @@ def _checked(spec: ModelSpec, settings: Settings) -> str | None:
             )
         here = "" if spec.local else ". There is no folder of this name here either"
         raise ModelError(f"{spec.given}: the model cannot be loaded: {words}{here}") from error
+    if not tokenizer("innerlingua")["input_ids"]:
+        raise ModelError(f"{spec.given}: its tokenizer makes no tokens of a text; are the tokenizer's files there?")
+    embedded = config.get_text_config().vocab_size
+    if tokenizer.vocab_size > embedded:
+        raise ModelError(
+            f"{spec.given}: its tokenizer knows {tokenizer.vocab_size} tokens, more than the {embedded} of its "
+            "embedding; it belongs to another model"
+        )
     if settings.chat_template and tokenizer.chat_template is None:
         raise ModelError(
             f"{spec.given}: --chat-template, but its tokenizer has no chat template; leave the option out, or store a "
@@ -369,7 +386,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _silent() -> Iterator[None]:
+def silent() -> Iterator[None]:
     """Without the harness's remarks: what matters of them is an error or a count here."""
     logger = logging.getLogger("lm_eval")
     before = logger.level
@@ -380,7 +397,8 @@ def _silent() -> Iterator[None]:
         logger.setLevel(before)
 
 
-def _versions() -> dict[str, str | None]:
+def versions() -> dict[str, str | None]:
+    """The versions of what results depend on; None for what is not installed."""
     found: dict[str, str | None] = {}
     for name in _VERSIONS:
         try:
