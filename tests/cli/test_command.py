@@ -66,6 +66,8 @@ def test_version() -> None:
         (["trian"], "No such command"),
         (["--bogus"], "No such option"),
         (["demo", "--seed", "-1"], "Invalid value"),
+        (["demo", "--output-dir", f"{__file__}/x"], "--output-dir: nothing can be written to"),
+        (["demo", "--output-dir", __file__], "is a file; name a folder"),
     ],
 )
 def test_bad_input_is_a_message_and_exit_code_2(arguments: list[str], says: str) -> None:

@@ -73,12 +73,77 @@ def test_a_resumed_run_needs_its_own_prior(innerlingua: Run, unfinished: Path, f
 
 def test_other_rows_to_evaluate_on_are_no_resume(innerlingua: Run, unfinished: Path, tmp_path: Path) -> None:
     held_out = write_rows(tmp_path / "eval.jsonl", [{**row, "id": f"e{row['id']}"} for row in pairs(6)])
-    assert "run.eval_rows" in innerlingua("train", *SHORT, "--data.eval", str(held_out), "--resume", code=2).err
+    done = innerlingua("train", *SHORT, "--data.eval", str(held_out), "--resume", code=2)
+    assert "the rows of data.eval" in done.err
+    assert "run.eval_rows" not in done.err
 
 
 def test_rows_that_have_moved_are_the_same_rows(innerlingua: Run, unfinished: Path, tmp_path: Path) -> None:
     moved = write_rows(tmp_path / "moved.jsonl", pairs())
     assert "done: 2 steps" in innerlingua("train", *SHORT, "--data.train", str(moved), "--resume").out
+
+
+def cut(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+@pytest.mark.parametrize("method", [(), ("--peft.r", "2")])
+def test_a_checkpoint_that_is_cut_short_is_passed_over(
+    innerlingua: Run, tmp_path: Path, method: tuple[str, ...]
+) -> None:
+    from safetensors.torch import load_file
+
+    out = tmp_path / "out"
+    name = "adapter_model.safetensors" if method else "model.safetensors"
+    words = ("train", "--trainer.max-steps", "3", "--trainer.save-steps", "1", *method)
+    innerlingua(*words)
+    whole = load_file(out / name)
+    (out / "train_result.json").unlink()
+    cut(out / "checkpoint-3" / name)
+    cut(out / "checkpoint-2" / "optimizer.pt")
+    done = innerlingua(*words, "--resume")
+    assert f"passed over: checkpoint-3, where {name} is cut short" in done.out
+    assert "passed over: checkpoint-2, where optimizer.pt is cut short" in done.out
+    assert f"resuming from {out / 'checkpoint-1'}" in done.out
+    assert "unexpected keys" not in done.err
+    resumed = load_file(out / name)
+    assert [key for key in whole if not whole[key].equal(resumed[key])] == []
+
+
+def test_without_a_whole_checkpoint_nothing_is_loaded(innerlingua: Run, unfinished: Path) -> None:
+    cut(unfinished / "checkpoint-1" / "scheduler.pt")
+    done = innerlingua("train", *SHORT, "--resume", code=2)
+    assert "holds no whole checkpoint" in done.err
+    assert "checkpoint-1, where scheduler.pt is cut short" in done.err
+    assert "rows" not in done.out
+
+
+# -- a training that fails ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("begun", "kept"), [((), ()), (("checkpoint-1",), ("checkpoint-1", "run.json"))])
+def test_a_training_that_fails_before_it_leaves_anything_leaves_no_run(
+    tmp_path: Path, begun: tuple[str, ...], kept: tuple[str, ...]
+) -> None:
+    import torch
+    from trl import SFTConfig
+
+    from innerlingua.errors import RecipeError
+    from innerlingua.recipe import build, run
+
+    run.write_json(tmp_path / run.RECORD, {"files": []})
+    (tmp_path / "prior").mkdir()
+    for name in begun:
+        (tmp_path / name).mkdir()
+
+    def fail() -> None:
+        with build._training(tmp_path, SFTConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False)):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    with pytest.raises(RecipeError, match=r"per_device_train_batch_size: 8 rows .*gradient_accumulation_steps"):
+        fail()
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted((*kept, "prior"))
 
 
 # -- files ----------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from innerlingua.cli.output import say
+from innerlingua.errors import InnerlinguaError
 
 __all__ = ["demo"]
 
@@ -26,6 +27,12 @@ def demo(
     innerlingua demo
     innerlingua demo --quick --output-dir runs/quick
     """
+    from innerlingua.recipe.writable import check_writable
+
+    if output_dir.is_file():
+        raise InnerlinguaError(f"--output-dir: {output_dir} is a file; name a folder")
+    check_writable(output_dir, "--output-dir")
+
     from innerlingua.demo import run_demo
 
     report = run_demo(output_dir, seed=seed, quick=quick, fresh=fresh)
