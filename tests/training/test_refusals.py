@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from datasets import Dataset
+from accelerate import ParallelismConfig
+from datasets import Dataset, DatasetDict
 from peft import LoraConfig
 from runs import ALIGNED, config, model_of
 from torch import nn
@@ -91,9 +94,75 @@ def test_without_terms_none_of_these_is_refused(
     ).train()
 
 
+# -- terms that are none -----------------------------------------------------------------------------------------------
+
+
 def test_two_terms_of_one_name(build: Build, prior: RoutingPrior) -> None:
-    with pytest.raises(RecipeError, match="two terms have the same name"):
-        build(terms=[RoutingAlignment(anchor=prior, verify_weights=False), RoutingAlignment(anchor="live", layers=[0])])
+    stored, live = RoutingAlignment(anchor=prior, verify_weights=False), RoutingAlignment(anchor="live", layers=[0])
+    with pytest.raises(RecipeError, match=r"two terms have the same name \(routing_alignment\).*term.name = "):
+        build(terms=[stored, live])
+    live.name = "live_alignment"
+    trainer = build(terms=[stored, live])
+    trainer.train()
+    assert {"routing_alignment", "live_alignment"} <= trainer.state.log_history[0].keys()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (lambda term: term, r"terms is a list: terms=\[RoutingAlignment\(...\)\]"),
+        (lambda term: "routing_alignment", "terms is a list of terms, .* not 'routing_alignment'"),
+        (lambda term: 1.5, r"terms is a list of terms, .* not 1\.5"),
+        (lambda term: ["routing_alignment"], "'routing_alignment' is no term"),
+        (lambda term: [term.prior], r"RoutingPrior\(.*\) is no term: a term is an object such as Rou"),
+        (lambda term: [type(term)], "RoutingAlignment'> is no term"),
+        (lambda term: [term, None], "None is no term"),
+    ],
+)
+def test_what_is_no_list_of_terms(
+    given: Callable[[RoutingAlignment], Any], message: str, build: Build, prior: RoutingPrior
+) -> None:
+    with pytest.raises(RecipeError, match=message):
+        build(terms=given(RoutingAlignment(anchor=prior, verify_weights=False)))
+
+
+def test_no_terms_may_be_none(build: Build, pairs: Dataset) -> None:
+    assert build(terms=None, train_dataset=pairs).terms == ()
+
+
+@pytest.mark.parametrize("weight", [float("nan"), -1.0, "1.5", None, True])
+def test_a_weight_that_was_set_afterwards(weight: Any, build: Build, prior: RoutingPrior) -> None:
+    term = RoutingAlignment(anchor=prior, verify_weights=False)
+    term.weight = weight
+    with pytest.raises(RecipeError, match="weight of the term routing_alignment must be zero or a positive number"):
+        build(terms=[term])
+
+
+@pytest.mark.parametrize("name", ["", "a.b", "two words", None])
+def test_a_name_that_is_no_key(name: Any, build: Build, prior: RoutingPrior) -> None:
+    term = RoutingAlignment(anchor=prior, verify_weights=False)
+    term.name = name
+    with pytest.raises(RecipeError, match="a term's name is one word"):
+        build(terms=[term])
+
+
+# -- texts and layers that are spread over processes -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("kind", "short"), [("tensor", "tp"), ("context", "cp"), ("sequence", "sp")])
+def test_parallelism_that_the_arguments_ask_for(kind: str, short: str, build: Build) -> None:
+    parallel = ParallelismConfig(**{f"{short}_size": 2})
+    with pytest.raises(RecipeError, match=rf"^{kind} parallelism \(size 2\) cannot be combined with .* routing_align"):
+        build(options={"parallelism_config": parallel})
+
+
+@pytest.mark.parametrize(("kind", "short"), [("tensor", "tp"), ("context", "cp"), ("sequence", "sp")])
+def test_parallelism_that_a_launcher_or_the_model_brings(
+    kind: str, short: str, build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Trainer, f"get_{short}_size", lambda self: 4)
+    with pytest.raises(RecipeError, match=rf"^{kind} parallelism \(size 4\) cannot be combined with .* routing_align"):
+        build()
 
 
 # -- gradients that could not arrive -----------------------------------------------------------------------------------
@@ -239,9 +308,21 @@ def test_overlong_rows_are_refused_and_never_cut(
         assert [len(row["input_ids"]) for row in trainer.train_dataset] == [len(row["input_ids"]) for row in tokens]
 
 
-def test_a_streamed_dataset(build: Build, tokenised: Dataset) -> None:
-    with pytest.raises(DataError, match=r"must be a datasets\.Dataset"):
-        build(train_dataset=tokenised.to_iterable_dataset())
+@pytest.mark.parametrize(
+    ("given", "remedy"),
+    [
+        (lambda rows: rows.to_iterable_dataset(), r"IterableDataset: .*Dataset.from_list\(list\(stream\)\)"),
+        (lambda rows: rows.to_list(), r"list: Dataset.from_list\(rows\) makes one"),
+        (lambda rows: DatasetDict({"train": rows}), r"DatasetDict: choose a split of it \('train'\)"),
+        (lambda rows: SimpleNamespace(dataset=rows), r"SimpleNamespace: give its .dataset"),
+        (lambda rows: None, "NoneType"),
+    ],
+)
+def test_rows_that_are_no_dataset(
+    given: Callable[[Dataset], Any], remedy: str, build: Build, tokenised: Dataset
+) -> None:
+    with pytest.raises(DataError, match=rf"train_dataset must be a datasets\.Dataset when terms are .*, not {remedy}"):
+        build(train_dataset=given(tokenised))
 
 
 @pytest.mark.parametrize("place", [0, 7])
