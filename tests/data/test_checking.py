@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import regex
 from rich.console import Console
 
 from innerlingua.data import PACK_VARIABLE
 from innerlingua.data.checking import check_pairs, render
-from innerlingua.data.checking.grams import WordHasher, windows
+from innerlingua.data.checking.grams import hash_words, windows
 from innerlingua.data.checking.near import group_alike, signatures
+from innerlingua.data.scripts import UNSPACED, code_points, script_share, script_shares
 from innerlingua.errors import DataError
 
 Write = Callable[..., Path]
@@ -29,7 +31,7 @@ def row(number: int, text: str = "", anchor: str = "", **more: Any) -> dict[str,
 
 
 def test_windows_are_equal_exactly_where_the_words_are() -> None:
-    words = WordHasher()(["a b c d", "b c d e", "x"])
+    words = hash_words(["a b c d", "b c d e", "x"])
     hashes, owner = windows(words, 3)
     assert owner.tolist() == [0, 0, 1, 1]
     assert hashes[1] == hashes[2]
@@ -37,7 +39,7 @@ def test_windows_are_equal_exactly_where_the_words_are() -> None:
 
 
 def test_words_of_scripts_without_spaces_are_characters() -> None:
-    assert WordHasher()(["你好 世界", "สวัสดี", "नमस्ते दुनिया", "Mtu, 3!"]).lengths.tolist() == [4, 4, 2, 2]
+    assert hash_words(["你好 世界", "สวัสดี", "नमस्ते दुनिया", "Mtu, 3!"]).lengths.tolist() == [4, 4, 2, 2]
 
 
 @pytest.mark.parametrize("shared", [0.2, 0.5, 0.8])
@@ -49,7 +51,7 @@ def test_signatures_estimate_the_jaccard_index(shared: float) -> None:
         count = round(200 * shared)
         first = common[:count] + [f"a{rng.random()}" for _ in range(200 - count)]
         second = common[:count] + [f"b{rng.random()}" for _ in range(200 - count)]
-        signed = signatures(WordHasher()([" ".join(first), " ".join(second)]))
+        signed = signatures(hash_words([" ".join(first), " ".join(second)]))
         estimates.append((signed[0] == signed[1]).mean())
     grams = 196
     both = round(200 * shared) - 4
@@ -62,7 +64,7 @@ def test_alike_texts_form_groups_with_their_first_member() -> None:
     base = [f"word{i}" for i in range(60)]
     other = [f"else{rng.random()}" for _ in range(60)]
     texts = [" ".join(base), " ".join(other), " ".join([*base[:-1], "changed"]), " ".join(other), "alone"]
-    assert group_alike(signatures(WordHasher()(texts)), 0.7).tolist() == [0, 1, 0, 1, 4]
+    assert group_alike(signatures(hash_words(texts)), 0.7).tolist() == [0, 1, 0, 1, 4]
 
 
 def test_every_fault_is_counted_once_and_placed(write: Write) -> None:
@@ -148,6 +150,24 @@ def test_a_template_of_many_groups_is_no_overlap(write: Write) -> None:
     assert result.templates > 0
 
 
+def test_the_packs_questions_with_several_answers_are_compared(write: Write) -> None:
+    """XQuAD and AfriQA: the English side of a question stands in `items`, or in a question by language."""
+    if PACK_VARIABLE not in os.environ:
+        pytest.skip(f"{PACK_VARIABLE} is not set")
+    pack = Path(os.environ[PACK_VARIABLE]) / "mcq"
+    for name, share in (("xquad", 0.99), ("afriqa", 0.6)):
+        tests = pack / f"{name}.jsonl.gz"
+        with gzip.open(tests, "rt", encoding="utf-8") as stream:
+            items = [json.loads(line) for line in stream]
+        asked = [
+            i["items"]["eng_Latn"]["question"] if "items" in i else i["question"].get("eng_Latn") for i in items[:400]
+        ]
+        rows = [row(n, anchor=text, text=f"swali {n}") for n, text in enumerate(asked) if text is not None]
+        found = check_pairs(write(rows), tests=[tests]).overlap[str(tests)]
+        assert found.overlapping >= share * sum(len(r["anchor_text"].split()) >= 6 for r in rows)
+        assert found.test_rows == len(items)
+
+
 def test_thirteen_grams_find_what_the_groups_of_real_data_say(tmp_path: Path) -> None:
     """SIB-200 holds FLORES sentences, Belebele passages of the same; the pack's groups say which belong together."""
     if PACK_VARIABLE not in os.environ:
@@ -169,12 +189,67 @@ def test_thirteen_grams_find_what_the_groups_of_real_data_say(tmp_path: Path) ->
     assert found >= 0.97 * grouped
 
 
-def test_the_summary_names_languages_and_faults(write: Write) -> None:
-    console = Console(record=True, width=200)
-    console.print(render(check_pairs(write([row(0), row(1, text=" ")]))))
+def test_the_summary_names_languages_and_faults_in_eighty_columns(write: Write, tmp_path: Path) -> None:
+    faults = [row(1, text=" "), row(2, text=f"ni {ENGLISH}", anchor=ENGLISH), row(3, license="CC-BY-NC-4.0"), row(3)]
+    hindi = [row(n, text=f"{SWAHILI} {n % 2}", language="hin_Deva") for n in range(4, 8)]
+    alike = [row(8, text=ENGLISH, anchor=ENGLISH), row(9, text=f"{SWAHILI} leo {SWAHILI}")]
+    bare = {"id": "r10", "language": "swh_Latn", "text": "maneno"}
+    tests = write([{"id": "r1", "lang": "eng_Latn", "question": ENGLISH}], "tests.jsonl")
+    report = check_pairs(write([row(0), *faults, *hindi, *alike, bare]), tests=[tests])
+    assert all(getattr(report.languages["swh_Latn"], name) for name in ("empty", "untranslated", "same_as_anchor"))
+    console = Console(record=True, width=80)
+    console.print(render(report))
     text = console.export_text()
-    assert "swh_Latn" in text
-    assert "(id 'r1')" in text
+    table = [line for line in text.splitlines() if line.strip().startswith(("swh_Latn", "hin_Deva"))]
+    assert len(table) == 4  # nothing of a table is wrapped or cut
+    assert max(map(len, text.splitlines())) <= 80
+    assert not any("…" in line for line in text.splitlines())
+    words = " ".join(text.split())
+    assert "12 rows in 2 languages from" in words
+    assert "(id 'r1')" in words
+    assert "overlap with tests.jsonl (1 row): 11, by 13-gram 10, id 1" in words
+    assert "licences: CC-BY-NC-4.0 (non-commercial) 1, not stated 11" in words
+    assert "1 id that collides" in words
+
+
+@pytest.mark.parametrize("content", [None, b"{}", b"\xff\xfe", b'{"a": 1}'])
+def test_what_is_no_tokenizer_is_named(write: Write, tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "tokenizer.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(DataError, match=r"--tokenizer .*tokenizer\.json.*leave --tokenizer out"):
+        check_pairs(write([row(0)]), tokenizer=path)
+
+
+def test_words_are_those_of_the_regular_expression() -> None:
+    """The same words, found one text at a time by their definition."""
+    unspaced = "".join(rf"\p{{Script={name}}}" for name in UNSPACED)
+    pattern = regex.compile(rf"[{unspaced}]\p{{M}}*|[[\p{{L}}\p{{M}}\p{{Nd}}]--[{unspaced}]]+", regex.V1)
+    rng = random.Random(3)
+    alphabet = "aBßé́ ก่ไ中々x9,.\u0301\u0e48कि\u093fに゛ゝ𠀀İ \n_-"
+    texts = ["", *("".join(rng.choices(alphabet, k=rng.randint(0, 12))) for _ in range(3000)), ""]
+    found = hash_words(texts)
+    words = [pattern.findall(text.casefold()) for text in texts]
+    assert found.lengths.tolist() == [len(listed) for listed in words]
+    flat = [word for listed in words for word in listed]
+    assert len(set(zip(flat, found.hashes.tolist(), strict=True))) == len(set(flat)) == len(set(found.hashes.tolist()))
+
+
+def test_long_texts_are_hashed_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [f"{SWAHILI} {n}" for n in range(50)]
+    whole = hash_words(texts)
+    monkeypatch.setattr("innerlingua.data.checking.grams._CHUNK", 300)
+    pieces = hash_words(texts)
+    assert pieces.hashes.tolist() == whole.hashes.tolist()
+    assert pieces.lengths.tolist() == whole.lengths.tolist()
+
+
+def test_script_shares_are_those_of_one_text_at_a_time() -> None:
+    texts = ["", "123", "mto नदी", "नदी", "中文 mto", "に 中 a", "ナ゛"]
+    for script in ("Deva", "Jpan", "Hans", "Latn", "Xxxx"):
+        shares = script_shares(code_points(texts), script)
+        expected = [script_share(text, script) for text in texts]
+        assert [None if np.isnan(share) else share for share in shares.tolist()] == expected
 
 
 @pytest.mark.parametrize("near", [0, 1.5])

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final
@@ -35,6 +35,8 @@ __all__ = ["CARRIED", "Joined", "pair"]
 CARRIED: Final = ("answer", "label", "source", "license", "provenance")
 """Columns that are no part of a pair and go along with the target; `provenance` holds both sides'."""
 
+_WRITE: Final = json.JSONEncoder(ensure_ascii=False, default=str).encode
+_SORTED: Final = json.JSONEncoder(sort_keys=True, default=str).encode
 _CONTENT: Final = tuple(column for columns in KINDS.values() for column in columns)
 
 
@@ -186,7 +188,7 @@ class _Join:
                 f"{where} (id {row_id!r}): no content. An anchor needs text, or prompt and completion, or messages; "
                 f"its columns: {', '.join(sorted(row))}."
             )
-        digest = xxhash.xxh3_64_intdigest(json.dumps(content, sort_keys=True, default=str).encode())
+        digest = xxhash.xxh3_64_intdigest(_SORTED(content).encode())
         first = self._digests.setdefault(row_id, digest)
         if first != digest:
             raise DataError(
@@ -201,7 +203,7 @@ class _Join:
         for name in ("group", "answer", "source", "license"):
             if row.get(name) is not None:
                 kept[name] = row[name]
-        self.anchors[row_id] = json.dumps(kept, ensure_ascii=False, default=str).encode()
+        self.anchors[row_id] = _WRITE(kept).encode()
 
     def nothing(self, paths: Sequence[str | Path]) -> str:
         """Why there was no target to join."""
@@ -262,15 +264,20 @@ class _Join:
     ) -> dict[str, Any]:
         """The row with `provenance` of both sides and carried columns as text."""
         whole = own if _of_pair(own) else {"target": own, **({"anchor": anchor} if anchor else {})}
-        row["provenance"] = json.dumps(whole, ensure_ascii=False, default=str)
+        row["provenance"] = _WRITE(whole)
         for name in CARRIED:
             if row.get(name) is not None and not isinstance(row[name], str):
-                row[name] = json.dumps(row[name], ensure_ascii=False, default=str)
+                row[name] = _WRITE(row[name])
         return row
 
 
 def _is_pair(row: dict[str, Any]) -> bool:
     return any(row.get(PREFIX + column) is not None for column in _CONTENT)
+
+
+@cache
+def _file_name(path: str) -> str:
+    return Path(path).name
 
 
 def _of_pair(provenance: dict[str, Any]) -> bool:
@@ -289,4 +296,4 @@ def _provenance(row: dict[str, Any], source: Source, number: int) -> dict[str, A
     if isinstance(given, dict):
         # What `pair` wrote holds both sides and goes through as it is.
         return given if _of_pair(given) else {**origin, **given}
-    return {"file": Path(source.name).name, source.unit: number, **origin}
+    return {"file": _file_name(source.name), source.unit: number, **origin}

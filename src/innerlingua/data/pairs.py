@@ -8,7 +8,6 @@ What is held in memory: the rows as Arrow, and per row one number for its place 
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -324,7 +323,7 @@ class RowChecker:
         return policy == "drop"
 
     def _check_anchor(self, row_id: str, anchor: Content, language: str | None, place: int, where: str) -> None:
-        digest = xxhash.xxh3_64_intdigest(json.dumps([language, anchor], sort_keys=True).encode())
+        digest = xxhash.xxh3_64_intdigest(repr((language, sorted(anchor.items()))).encode())
         first_digest, first = self._anchors.setdefault(row_id, (digest, place))
         if first_digest != digest:
             raise DataError(

@@ -16,7 +16,7 @@ from typing import Final
 import regex
 
 from innerlingua.data.answers import boxed_answers
-from innerlingua.data.checking.grams import WordHasher, windows
+from innerlingua.data.checking.grams import hash_words, windows
 from innerlingua.data.scripts import ascii_digits, script_of, script_share
 from innerlingua.errors import DataError
 
@@ -246,7 +246,6 @@ def _language_faults(
     return told
 
 
-_HASHER = WordHasher()
 _LETTER = regex.compile(r"\p{L}")
 
 
@@ -254,7 +253,7 @@ def _copied(source: str, words: str) -> float:
     """The share of the translation's runs of four words that stand in the source; short texts: whether it is equal."""
     if not _LETTER.search(words):
         return 0.0
-    hashed = _HASHER([source, words])
+    hashed = hash_words([source, words])
     if hashed.lengths[1] < 4:
         # Names and single words are often the same in two languages; a phrase of three words is not.
         equal = source.casefold().split() == words.casefold().split()

@@ -6,30 +6,44 @@ kind are listed. Held in memory per row: a hash of its text, two lengths, a 256-
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from itertools import islice
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
+from itertools import chain
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from innerlingua.data.checking.grams import WordHasher, windows
+from innerlingua.data.checking.grams import Words, hash_words, windows
 from innerlingua.data.checking.near import group_alike, signatures
-from innerlingua.data.checking.overlap import EvaluationSet, open_evaluation_sets, pieces_of
+from innerlingua.data.checking.overlap import EvaluationSet, Hit, open_evaluation_sets, pieces_of
 from innerlingua.data.languages import ENGLISH, check_language, known_languages
+from innerlingua.data.licences import NOT_STATED, licence_of
 from innerlingua.data.parallel import expand_parallel
-from innerlingua.data.rows import PREFIX, Content, Shape, is_blank, read_content, shape_of
-from innerlingua.data.scripts import script_of, script_share
+from innerlingua.data.rows import PREFIX, Shape, is_blank, read_content, row_id_of, shape_of
+from innerlingua.data.scripts import code_points, script_of, script_shares
 from innerlingua.data.sources import Source, open_sources
 from innerlingua.errors import DataError
 
 __all__ = ["CheckReport", "LanguageReport", "OverlapReport", "check_pairs"]
 
 _BATCH: Final = 5000
+_CHARACTERS: Final = 1 << 22
 _EXAMPLES: Final = 5
+_KINDS: Final = (
+    "empty",
+    "same_as_anchor",
+    "untranslated",
+    "wrong_script",
+    "id_collision",
+    "anchor_conflict",
+    "duplicate",
+    "near_duplicate",
+)
 _COPIED: Final = 0.5  # of a target's 5-word runs found in its anchor
 _SCRIPT: Final = 0.3  # of a target's letters in its language's script
 
@@ -76,6 +90,7 @@ class CheckReport:
     anchor_conflicts: int
     length_unit: str
     near_threshold: float
+    licences: dict[str, int]
     languages: dict[str, LanguageReport]
     overlap: dict[str, OverlapReport]
     ignored_columns: list[str]
@@ -132,9 +147,13 @@ def _token_counter(path: str | Path | None) -> Callable[[list[str]], list[int]] 
     from tokenizers import Tokenizer
 
     file = Path(path) / "tokenizer.json" if Path(path).is_dir() else Path(path)
+    remedy = "give the folder of a model with a tokenizer.json in it, or leave --tokenizer out"
     if not file.is_file():
-        raise DataError(f"{path}: no tokenizer.json there; give the folder of a model, or leave --tokenizer out")
-    tokenizer = Tokenizer.from_file(str(file))
+        raise DataError(f"--tokenizer {path}: no tokenizer.json there; {remedy}")
+    try:
+        tokenizer = Tokenizer.from_file(str(file))
+    except Exception as error:  # the library raises nothing narrower
+        raise DataError(f"--tokenizer {path}: {file.name} is no tokenizer ({error}); {remedy}") from error
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return lambda texts: [len(e) for e in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
@@ -152,15 +171,17 @@ class _Language:
         self.anchor_lengths: list[NDArray[np.int64]] = []
 
 
-@dataclass(frozen=True)
-class _Row:
+class _Row(NamedTuple):
+    """One row: its target and its anchor as pieces of text, and which of the two is English, if any."""
+
     place: int
     row_id: str
     group: str | None
     language: str
+    target: tuple[str, ...]
+    anchor: tuple[str, ...] | None
+    english: Literal["target", "anchor"] | None
     text: str
-    anchor: str | None
-    english: tuple[str, ...]
 
 
 class _Check:
@@ -175,7 +196,6 @@ class _Check:
         self._sets = sets
         self._known = known
         self._count = counter
-        self._words = WordHasher()
         self._shapes: dict[tuple[str, ...], Shape] = {}
         self._languages: dict[str, _Language] = {}
         self._seen: set[int] = set()
@@ -184,16 +204,23 @@ class _Check:
         self._collisions = 0
         self._conflicts = 0
         self._ignored: set[str] = set()
+        self._licences: Counter[str] = Counter()
         self._examples: dict[str, list[str]] = {}
         self._overlap = {s.name: OverlapReport(s.rows, s.without_english, s.too_short, s.templates) for s in sets}
 
     def read(self, progress: Callable[[int], None] | None) -> None:
-        rows = self._each()
-        while batch := list(islice(rows, _BATCH)):
-            self._batch(batch)
-            self._rows += len(batch)
-            if progress is not None:
-                progress(self._rows)
+        """Read all rows. What is looked for in many rows together runs beside the reading of the next ones."""
+        with ThreadPoolExecutor(1) as beside:
+            under_way: Future[None] | None = None
+            for batch in _batches(self._each()):
+                if under_way is not None:
+                    under_way.result()
+                    if progress is not None:
+                        progress(self._rows)
+                self._rows += len(batch)
+                under_way = beside.submit(self._batch, batch)
+            if under_way is not None:
+                under_way.result()
         if not self._rows:
             raise DataError(f"{', '.join(s.name for s in self._sources)}: no rows")
 
@@ -206,108 +233,136 @@ class _Check:
         return self._sources[place >> 40].place(place & (1 << 40) - 1)
 
     def _row(self, row: dict[str, Any], place: int) -> _Row:
-        present = tuple(name for name, value in row.items() if value is not None)
+        present = tuple([name for name, value in row.items() if value is not None])
         where = self._place(place)
-        if present not in self._shapes:
-            self._shapes[present] = shape_of(present, where)
-            self._ignored.update(self._shapes[present].ignored)
-        shape = self._shapes[present]
+        shape = self._shapes.get(present)
+        if shape is None:
+            shape = self._shapes[present] = shape_of(present, where)
+            self._ignored.update(shape.ignored)
         language = row["language"]
         if language not in self._known:
             check_language(str(language), where, known=self._known)
+        row_id = row_id_of(row, where)
         _, content = read_content(row, shape.columns, "", where)
-        anchor: Content | None = None
-        if shape.has_anchor:
-            _, anchor = read_content(row, shape.columns, PREFIX, where)
-        anchor_language = row.get("anchor_language") or ENGLISH
-        text = _joined(content)
-        anchor_text = _joined(anchor) if anchor is not None else None
-        row_id = str(row["id"])
-        self._note_ids(row_id, language, anchor_text, place)
+        target = tuple(pieces_of(list(content.values())))
+        text = "\n".join(target)
         faults = self._languages.setdefault(language, _Language()).report
         faults.rows += 1
-        faults.without_anchor += anchor is None
-        if is_blank(content) or (anchor is not None and is_blank(anchor)):
+        anchor: tuple[str, ...] | None = None
+        blank = is_blank(content)
+        if shape.has_anchor:
+            _, anchor_content = read_content(row, shape.columns, PREFIX, where)
+            anchor = tuple(pieces_of(list(anchor_content.values())))
+            blank = blank or is_blank(anchor_content)
+            if target == anchor:
+                faults.same_as_anchor += 1
+                self._example("same_as_anchor", place, row_id)
+        else:
+            faults.without_anchor += 1
+        if blank:
             faults.empty += 1
             self._example("empty", place, row_id)
-        if anchor is not None and text == anchor_text:
-            faults.same_as_anchor += 1
-            self._example("same_as_anchor", place, row_id)
-        english: tuple[str, ...] = ()
-        if anchor is not None and anchor_language == ENGLISH:
-            english = tuple(pieces_of(list(anchor.values())))
-        elif language == ENGLISH:
-            english = tuple(pieces_of(list(content.values())))
+        self._note_ids(row_id, language, anchor, place)
+        self._licences[licence_of(row) or NOT_STATED] += 1
+        english: Literal["target", "anchor"] | None = "target" if language == ENGLISH else None
+        if anchor is not None and (row.get("anchor_language") or ENGLISH) == ENGLISH:
+            english = "anchor"
         group = row.get("group")
-        return _Row(place, row_id, None if group is None else str(group), language, text, anchor_text, english)
+        return _Row(place, row_id, None if group is None else str(group), language, target, anchor, english, text)
 
-    def _note_ids(self, row_id: str, language: str, anchor: str | None, place: int) -> None:
+    def _note_ids(self, row_id: str, language: str, anchor: tuple[str, ...] | None, place: int) -> None:
         key = xxhash.xxh3_64_intdigest(f"{language}\0{row_id}".encode())
         if key in self._seen:
             self._collisions += 1
             self._example("id_collision", place, row_id)
         self._seen.add(key)
         if anchor is not None:
-            digest = xxhash.xxh3_64_intdigest(anchor.encode())
+            digest = xxhash.xxh3_64_intdigest("\n".join(anchor).encode())
             if self._anchors.setdefault(xxhash.xxh3_64_intdigest(row_id.encode()), digest) != digest:
                 self._conflicts += 1
                 self._example("anchor_conflict", place, row_id)
 
     def _example(self, kind: str, place: int, row_id: str, more: str = "") -> None:
+        self._listed(kind, f"{self._place(place)} (id {row_id!r}){more}")
+
+    def _listed(self, kind: str, told: str) -> None:
         listed = self._examples.setdefault(kind, [])
         if len(listed) < _EXAMPLES:
-            listed.append(f"{self._place(place)} (id {row_id!r}){more}")
+            listed.append(told)
 
     def _batch(self, rows: list[_Row]) -> None:
-        words = self._words([row.text for row in rows])
-        anchored = [i for i, row in enumerate(rows) if row.anchor is not None]
-        anchor_words = self._words([rows[i].anchor or "" for i in anchored])
-        signed = signatures(words)
-        lengths = np.array(self._count([r.text for r in rows])) if self._count else words.lengths
-        anchor_lengths = (
-            np.array(self._count([rows[i].anchor or "" for i in anchored])) if self._count else anchor_words.lengths
-        )
-        texts = np.array(
-            [xxhash.xxh3_64_intdigest(row.text.casefold().strip().encode()) for row in rows], dtype=np.uint64
-        )
+        """What arrays of all texts show: lengths, signatures, untranslated rows, scripts, overlap."""
+        folded = [[piece.casefold() for piece in row.target] for row in rows]
+        pieces = hash_words([piece for target in folded for piece in target], folded=True)
+        words = pieces.joined(_owners([len(row.target) for row in rows]), len(rows))
+        anchored = np.array([i for i, row in enumerate(rows) if row.anchor is not None], dtype=np.int64)
+        anchors = [row.anchor for row in rows if row.anchor is not None]
+        anchor_pieces = hash_words([piece for anchor in anchors for piece in anchor])
+        anchor_words = anchor_pieces.joined(_owners([len(anchor) for anchor in anchors]), len(anchors))
+        lengths, anchor_lengths = words.lengths, anchor_words.lengths
+        if self._count is not None:
+            lengths = np.array(self._count([row.text for row in rows]), dtype=np.int64)
+            anchor_lengths = np.array(self._count(["\n".join(anchor) for anchor in anchors]), dtype=np.int64)
+        wholes = ("\n".join(target).strip().encode() for target in folded)
+        texts = np.array([xxhash.xxh3_64_intdigest(whole) for whole in wholes], dtype=np.uint64)
         places = np.array([row.place for row in rows], dtype=np.int64)
+        signed = signatures(words)
+        untranslated = self._copied(words, anchor_words, anchored)
         codes = np.array([row.language for row in rows])
         for code in np.unique(codes).tolist():
-            mine = np.flatnonzero(codes == code)
+            mine = codes == code
             kept = self._languages[code]
             kept.texts.append(texts[mine])
             kept.signed.append(signed[mine])
             kept.places.append(places[mine])
             kept.lengths.append(lengths[mine])
-            kept.anchor_lengths.append(anchor_lengths[np.isin(anchored, mine)])
-        # Runs of five words that target and anchor share: what was left in the anchor's language.
+            kept.anchor_lengths.append(anchor_lengths[mine[anchored]])
+            numbers = np.flatnonzero(mine)
+            for i in numbers[untranslated[mine]].tolist():
+                if rows[i].target != rows[i].anchor:
+                    kept.report.untranslated += 1
+                    self._example("untranslated", rows[i].place, rows[i].row_id)
+            script = script_of(code)
+            if script is not None and script != "Latn":
+                shares = script_shares(code_points([rows[i].text for i in numbers]), script)
+                for at in np.flatnonzero(shares < _SCRIPT).tolist():
+                    row = rows[numbers[at]]
+                    kept.report.wrong_script += 1
+                    self._example(
+                        "wrong_script", row.place, row.row_id, f": {shares[at]:.0%} of its letters in {script}"
+                    )
+        if self._sets:
+            self._compare(rows, pieces, anchor_pieces)
+
+    @staticmethod
+    def _copied(words: Words, anchor_words: Words, anchored: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """(rows,) whether most runs of five words of a target stand in its anchor: it was left in that language."""
         grams, owner = windows(words, 5)
         anchor_grams, anchor_owner = windows(anchor_words, 5)
-        anchor_rows = np.array(anchored, dtype=np.int64)[anchor_owner] if len(anchor_owner) else anchor_owner
-        shared = np.isin(_mix(grams, owner), _mix(anchor_grams, anchor_rows))
-        total = np.bincount(owner, minlength=len(rows))
-        copied = np.bincount(owner, weights=shared, minlength=len(rows))
-        for i, row in enumerate(rows):
-            report = self._languages[row.language].report
-            if row.anchor is not None and total[i] and copied[i] >= _COPIED * total[i] and row.text != row.anchor:
-                report.untranslated += 1
-                self._example("untranslated", row.place, row.row_id)
-            script = script_of(row.language)
-            share = script_share(row.text, script) if script is not None and script != "Latn" else None
-            if share is not None and share < _SCRIPT:
-                report.wrong_script += 1
-                self._example("wrong_script", row.place, row.row_id, f": {share:.0%} of its letters in {script}")
-        self._compare(rows)
+        known = np.sort(_together(anchor_grams, anchored[anchor_owner]))
+        total = np.bincount(owner, minlength=len(words.lengths))
+        if not len(known) or not len(grams):
+            return np.zeros(len(total), dtype=bool)
+        asked = _together(grams, owner)
+        shared = known[np.minimum(np.searchsorted(known, asked), len(known) - 1)] == asked
+        copied: NDArray[np.bool_] = np.bincount(owner, weights=shared, minlength=len(total)) >= _COPIED * total
+        return copied & (total > 0)
 
-    def _compare(self, rows: list[_Row]) -> None:
-        if not self._sets:
-            return
-        texts = [piece for row in rows for piece in row.english]
-        owners = np.array([i for i, row in enumerate(rows) for _ in row.english], dtype=np.int64)
-        words = self._words(texts)
+    def _compare(self, rows: list[_Row], pieces: Words, anchor_pieces: Words) -> None:
+        """Overlap of the rows' English sides with every evaluation set."""
+        of_target = np.array([row.english == "target" for row in rows for _ in row.target], dtype=bool)
+        of_anchor = np.array([row.english == "anchor" for row in rows for _ in row.anchor or ()], dtype=bool)
+        owner = np.array([i for i, row in enumerate(rows) for _ in row.target], dtype=np.int64)
+        anchor_owner = np.array([i for i, row in enumerate(rows) for _ in row.anchor or ()], dtype=np.int64)
+        sides = [
+            (pieces.select(of_target), owner[of_target]),
+            (anchor_pieces.select(of_anchor), anchor_owner[of_anchor]),
+        ]
         for tests in self._sets:
             found = self._overlap[tests.name]
-            by_words = tests.by_words(words, owners) if texts else {}
+            by_words: dict[int, Hit] = {}
+            for words, owners in sides:
+                by_words |= tests.by_words(words, owners)
             for i, row in enumerate(rows):
                 hit = tests.by_name(row.row_id, row.group) or by_words.get(i)
                 if hit is None:
@@ -333,10 +388,11 @@ class _Check:
             anchor_conflicts=self._conflicts,
             length_unit=unit,
             near_threshold=near,
+            licences=dict(sorted(self._licences.items())),
             languages={code: kept.report for code, kept in sorted(self._languages.items())},
             overlap=self._overlap,
             ignored_columns=sorted(self._ignored),
-            examples=self._examples,
+            examples={kind: self._examples[kind] for kind in _KINDS if kind in self._examples},
         )
 
     def _duplicates(self, code: str, kept: _Language, near: float) -> None:
@@ -348,17 +404,14 @@ class _Check:
         if kept.report.duplicates:
             again = np.setdiff1d(np.arange(len(texts)), first)
             for i in again[:_EXAMPLES].tolist():
-                self._example("duplicate", int(places[i]), code)
+                self._listed("duplicate", f"{self._place(int(places[i]))} ({code})")
         first.sort()
         heads = group_alike(signed[first], near)
         alike = np.flatnonzero(heads != np.arange(len(heads)))
         kept.report.near_duplicates = len(alike)
         for i in alike[:_EXAMPLES].tolist():
-            listed = self._examples.setdefault("near_duplicate", [])
-            if len(listed) < _EXAMPLES:
-                listed.append(
-                    f"{self._place(int(places[first[i]]))} and {self._place(int(places[first[heads[i]]]))} ({code})"
-                )
+            pair = (self._place(int(places[at])) for at in (first[i], first[heads[i]]))
+            self._listed("near_duplicate", f"{' and '.join(pair)} ({code})")
 
 
 def _pairs_of(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -367,18 +420,29 @@ def _pairs_of(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
     first = next(rows, None)
     if first is None:
         return
-    if isinstance(first[1].get("text"), dict):
-        yield from expand_parallel(source)
-        return
-    yield first
-    yield from rows
+    opened = replace(source, rows=lambda: chain((first,), rows))
+    yield from expand_parallel(opened) if isinstance(first[1].get("text"), dict) else opened.rows()
 
 
-def _joined(content: Content) -> str:
-    return "\n".join(pieces_of(list(content.values())))
+def _batches(rows: Iterator[_Row]) -> Iterator[list[_Row]]:
+    """Rows in lists that are short, and whose texts are short together."""
+    batch: list[_Row] = []
+    size = 0
+    for row in rows:
+        batch.append(row)
+        size += len(row.text) + sum(map(len, row.anchor or ()))
+        if len(batch) == _BATCH or size > _CHARACTERS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
-def _mix(grams: NDArray[np.uint64], rows: NDArray[np.int64]) -> NDArray[np.uint64]:
+def _owners(counts: list[int]) -> NDArray[np.int64]:
+    return np.repeat(np.arange(len(counts)), counts)
+
+
+def _together(grams: NDArray[np.uint64], rows: NDArray[np.int64]) -> NDArray[np.uint64]:
     """One number for (gram, row), so that sets of many rows are compared at once."""
     return grams ^ (rows.astype(np.uint64) * np.uint64(0xD1B54A32D192ED03))
 

@@ -12,7 +12,7 @@ set, unless both sides name groups.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from innerlingua.data.checking.grams import WordHasher, Words, windows
+from innerlingua.data.checking.grams import Words, hash_words, windows
 from innerlingua.data.languages import ENGLISH
 from innerlingua.data.rows import KINDS, PREFIX
 from innerlingua.data.sources import Source, open_sources
@@ -60,17 +60,20 @@ class Hit:
     test: str
 
 
-def pieces_of(value: Any) -> Iterator[str]:
+def pieces_of(value: Any) -> list[str]:
     """All texts inside a cell: a text, a list of texts or messages, an object of them."""
     if isinstance(value, str):
-        yield value
-    elif isinstance(value, list):
+        return [value]
+    pieces: list[str] = []
+    if isinstance(value, dict):
+        value = [part for key, part in value.items() if key != "role"]
+    if isinstance(value, list):
         for part in value:
-            yield from pieces_of(part)
-    elif isinstance(value, dict):
-        for key, part in value.items():
-            if key != "role":
-                yield from pieces_of(part)
+            if isinstance(part, str):
+                pieces.append(part)
+            else:
+                pieces += pieces_of(part)
+    return pieces
 
 
 def english_pieces(row: dict[str, Any], english: str = ENGLISH) -> list[str]:
@@ -127,7 +130,7 @@ class EvaluationSet:
         self._numbers = np.array(numbers, dtype=np.int64)
         self._group_of = np.array(groups, dtype=np.int64)
         self.templates = 0
-        self._index(WordHasher()(texts), np.array(text_rows, dtype=np.int64))
+        self._index(hash_words(texts), np.array(text_rows, dtype=np.int64))
 
     @property
     def has_groups(self) -> bool:
