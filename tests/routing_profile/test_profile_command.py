@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ import pytest
 from parallel_rows import sentences
 
 from innerlingua.cli import main
+from innerlingua.routing.profile import stream
+from innerlingua.routing.profile.stream import measure_window
+from innerlingua.routing.profile.windows import windows_of
 
 PLAIN = """# the first run
 model:
@@ -96,14 +100,21 @@ def test_profile_compare_and_layers(
         (["--layers", "9"], "no MoE layer at decoder layer 9"),
         (["--layers", "x"], "--layers has 'x'"),
         (["--dtype", "int8"], "--dtype: 'int8'"),
-        (["--name", "hlt"], "--name: 'hlt' is not CODE=NAME"),
+        (["--language-name", "hlt"], "--language-name: 'hlt' is not CODE=NAME"),
         (["--exclude-groups", "nowhere.txt"], "there is no file nowhere.txt"),
+        (["--exclude-groups", "EMPTY"], "--exclude-groups: no group in"),
+        (["--exclude-groups", "BINARY"], "is no UTF-8 text"),
+        (["--seen", ","], "--seen: no language code in it"),
+        (["--bootstrap", "5"], "bootstrap is 5; it must be at least 20"),
         (["--score", "softmx"], "did you mean 'softmax'"),
     ],
 )
 def test_what_cannot_be_profiled(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], more: list[str], message: str
 ) -> None:
+    for name, content in (("EMPTY", b"\n"), ("BINARY", b"\xff\xfe")):
+        (folder / name).write_bytes(content)
+    more = [str(folder / word) if word in ("EMPTY", "BINARY") else word for word in more]
     assert _profile(monkeypatch, folder, "refused", *more) == 2
     error = capfd.readouterr().err
     assert message in error
@@ -121,3 +132,39 @@ def test_missing_models_files_and_profiles(
     assert "no such file" in capfd.readouterr().err
     assert _run(monkeypatch, "routing", "compare", folder / "a", folder / "b") == 2
     assert "innerlingua routing profile MODEL" in capfd.readouterr().err
+
+
+def test_groups_that_occur_nowhere_and_lone_sentences_are_told(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "groups").write_text("other\nothers\n")
+    arguments = ["--exclude-groups", str(folder / "groups"), "--limit", "1", "--samples", "0"]
+    assert _profile(monkeypatch, folder, "lone", *arguments) == 0
+    printed = capfd.readouterr().out
+    assert "0 rows left out by group: none is of the 2 groups in" in printed
+    assert "no intervals for eng_Latn, hin_Deva, swh_Latn: one sentence has no spread" in printed
+    (folder / "groups").write_text("g0\nothers\n")
+    assert _profile(monkeypatch, folder, "fewer", *arguments[:2]) == 0
+    assert "3 rows left out by group\n" in capfd.readouterr().out
+
+
+def test_an_interrupted_profile_leaves_nothing_and_can_be_made_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    calls = []
+
+    def interrupted(*arguments: Any, **options: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return measure_window(*arguments, **options)
+
+    with monkeypatch.context() as during:
+        during.setattr(stream, "measure_window", interrupted)
+        during.setattr(stream, "windows_of", partial(windows_of, size=6))
+        assert _profile(during, folder, "again") == 130
+    assert len(calls) == 3
+    assert not (folder / "again").exists()
+    assert "Traceback" not in capfd.readouterr().err
+    assert _profile(monkeypatch, folder, "again") == 0
+    assert (folder / "again" / "profile.json").is_file()

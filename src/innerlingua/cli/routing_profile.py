@@ -60,8 +60,8 @@ def profile(
         list[str] | None,
         typer.Option("--seen", metavar="CODE...", help="Languages that the model was trained on, for the report."),
     ] = None,
-    name: Annotated[
-        list[str] | None, typer.Option("--name", metavar="CODE=NAME", help="A language beyond FLORES-200.")
+    language_name: Annotated[
+        list[str] | None, typer.Option("--language-name", metavar="CODE=NAME", help="A language outside FLORES-200.")
     ] = None,
     exclude_groups: Annotated[
         Path | None,
@@ -103,16 +103,20 @@ def profile(
 
     check_folder(output, overwrite=overwrite)
     chosen = None if layers is None else _layers(layers)
+    groups = _lines(exclude_groups)
     sides = read_sides(
         pairs,
         anchor=anchor,
-        languages=_codes(languages),
-        names=_names(name or []),
-        exclude_groups=_lines(exclude_groups),
+        languages=_codes(languages, "--languages"),
+        names=_names(language_name or []),
+        exclude_groups=groups,
         limit=limit,
         seed=seed,
     )
-    say(f"{sides.ids} ids in {len(sides.targets) + 1} languages, anchor {anchor}")
+    say(f"{_count(sides.ids, 'id')} in {len(sides.targets) + 1} languages, anchor {anchor}")
+    if groups:
+        none = "" if sides.excluded else f": none is of the {_count(len(groups), 'group')} in {exclude_groups}"
+        say(f"{_count(sides.excluded, 'row')} left out by group{none}")
 
     loaded, tokenizer = _load(
         model, dtype=dtype, device=device, experts_implementation=experts_implementation, trust=trust_remote_code
@@ -132,7 +136,7 @@ def profile(
         top_experts=top_experts,
         threshold=threshold,
         samples=samples,
-        seen_in_training=_codes(seen),
+        seen_in_training=_codes(seen, "--seen"),
         command=shlex.join(["innerlingua", *sys.argv[1:]]),
         progress=True,
     )
@@ -221,11 +225,14 @@ def _load(
     return model_there.to(place), tokenizer
 
 
-def _codes(given: Sequence[str] | None) -> list[str] | None:
+def _codes(given: Sequence[str] | None, option: str) -> list[str] | None:
     """Language codes, also several in one word: `swh_Latn,hin_Deva`."""
     if given is None:
         return None
-    return [code.strip() for word in given for code in word.split(",") if code.strip()]
+    codes = [code.strip() for word in given for code in word.split(",") if code.strip()]
+    if not codes:
+        raise DataError(f"{option}: no language code in it; write FLORES-200 codes, such as swh_Latn")
+    return codes
 
 
 def _names(given: Sequence[str]) -> dict[str, str]:
@@ -233,7 +240,7 @@ def _names(given: Sequence[str]) -> dict[str, str]:
     for word in given:
         code, equals, name = word.partition("=")
         if not equals or not code.strip() or not name.strip():
-            raise DataError(f"--name: {word!r} is not CODE=NAME, such as 'hlt_Latn=Matu Chin'")
+            raise DataError(f"--language-name: {word!r} is not CODE=NAME, such as 'hlt_Latn=Matu Chin'")
         names[code.strip()] = name.strip()
     return names
 
@@ -243,7 +250,17 @@ def _lines(path: Path | None) -> list[str]:
         return []
     if not path.is_file():
         raise DataError(f"--exclude-groups: there is no file {path}")
-    return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise DataError(f"--exclude-groups: {path} is no UTF-8 text ({error})") from error
+    if not lines:
+        raise DataError(f"--exclude-groups: no group in {path}; write one to a line")
+    return lines
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _layers(text: str) -> list[int]:
@@ -271,13 +288,18 @@ def _report(record: Mapping[str, Any], seconds: float) -> None:
         f"longer than {record['settings']['max_length']} tokens": data["skipped"]["overlong"],
     }
     left_out = ", ".join(f"{number} {reason}" for reason, number in skipped.items() if number)
-    say(f"{data['pairs']} pairs of {data['pairs_read']}{f', left out: {left_out}' if left_out else ''}")
+    say(f"{_count(data['pairs'], 'pair')} of {data['pairs_read']}{f', left out: {left_out}' if left_out else ''}")
     missing = sum(data["skipped"]["missing_side"].values())
     if missing:
-        say(f"{missing} times an id lacked a language (by language in profile.json)")
-    if data["excluded_rows"]:
-        say(f"{data['excluded_rows']} rows left out by their group")
-    say(f"{sentences} sentences in {seconds:.1f} s, {sentences / seconds:.0f} a second")
+        say(f"{_count(missing, 'time')} an id lacked a language (by language in profile.json)")
+    lone = [code for code, entry in record["languages"].items() if entry["pairs"] == 1]
+    if lone:
+        say(f"no intervals for {', '.join(lone)}: one sentence has no spread")
+    gone = sorted(set(data["skipped_by_language"]["empty"]) | set(data["skipped_by_language"]["overlong"]))
+    gone = [code for code in gone if code not in record["languages"]]
+    if gone:
+        say(f"no pair is left in {', '.join(gone)}")
+    say(f"{_count(sentences, 'sentence')} in {seconds:.1f} s, {sentences / seconds:.0f} a second")
     suggested = record["suggested_layers"]
     say(f"suggested layers: {format_layers(suggested['layers'])}{'' if suggested['trough'] else ' (no trough)'}")
 
