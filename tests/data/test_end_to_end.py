@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -29,6 +30,7 @@ pytest.importorskip("uvicorn")
 pytest.importorskip("fastapi")
 
 KNOWN = 4
+MANY = 60
 ASK = "{question} {choices}"
 SAY = "{target_language}: {text}"
 RIGHT, RIGHT_SWAHILI = "So it is \\boxed{%s}.", "Basi ni \\boxed{%s}."
@@ -40,6 +42,7 @@ class Served:
     model: Path
     choices: Path
     gsm8k: Path
+    many: Path
     ask: Path
     say: Path
 
@@ -144,8 +147,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     tokenizer.save_pretrained(folder / "model")
     choices, gsm8k = folder / "choices.jsonl", folder / "gsm8k.jsonl"
     choices.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in chosen), encoding="utf-8")
-    some = first_rows(pack / "instruct" / "gsm8k_en.jsonl.gz", 2)
-    gsm8k.write_text("".join(json.dumps(row) + "\n" for row in some), encoding="utf-8")
+    some = first_rows(pack / "instruct" / "gsm8k_en.jsonl.gz", MANY)
+    for path, count in ((gsm8k, 2), (folder / "many.jsonl", MANY)):
+        path.write_text("".join(json.dumps(row) + "\n" for row in some[:count]), encoding="utf-8")
     (folder / "ask.txt").write_text(ASK)
     (folder / "say.txt").write_text(SAY)
     with socket.socket() as free:
@@ -153,8 +157,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         port = free.getsockname()[1]
     log = (folder / "serve.log").open("w")
     words = [str(Path(sys.executable).with_name("transformers")), "serve", "--host", "127.0.0.1", "--port", str(port)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
-    process = subprocess.Popen([*words, "--device", "cpu"], stdout=log, stderr=log, env=environment)
+    process = subprocess.Popen([*words, "--device", "cpu"], stdout=log, stderr=log, env=environment())
     try:
         for _ in range(600):
             with socket.socket() as probe:
@@ -163,7 +166,13 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
             assert process.poll() is None, (folder / "serve.log").read_text()
             time.sleep(0.1)
         yield Served(
-            f"http://127.0.0.1:{port}/v1", folder / "model", choices, gsm8k, folder / "ask.txt", folder / "say.txt"
+            f"http://127.0.0.1:{port}/v1",
+            folder / "model",
+            choices,
+            gsm8k,
+            folder / "many.jsonl",
+            folder / "ask.txt",
+            folder / "say.txt",
         )
     finally:
         process.terminate()
@@ -171,10 +180,16 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         log.close()
 
 
-def innerlingua(*words: str | Path) -> str:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, "-m", "innerlingua.cli", *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+def command(*words: object) -> list[str]:
+    return [sys.executable, "-m", "innerlingua.cli", *map(str, words)]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+
+def innerlingua(*words: object) -> str:
+    done = subprocess.run(command(*words), capture_output=True, text=True, env=environment())
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -220,19 +235,65 @@ def test_from_questions_to_a_trained_model(served: Served, tmp_path: Path) -> No
     assert list((tmp_path / "run").rglob("model.safetensors"))
 
 
+def killed(words: list[str], journal: Path, lines: int, rng: random.Random) -> bool:
+    """Start, and kill -9 a moment after the journal has grown by `lines`; whether it was alive then."""
+
+    def length() -> int:
+        return journal.read_bytes().count(b"\n") if journal.exists() else 0
+
+    target = length() + lines
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment())
+    while process.poll() is None and length() < target:
+        time.sleep(0.005)
+    time.sleep(rng.uniform(0, 0.05))
+    alive = process.poll() is None
+    process.kill()
+    process.wait()
+    return alive
+
+
+def verdicts(path: Path) -> dict[str, list[tuple[str, str]]]:
+    """What a run decided: ids kept, ids rejected with the reason, and the counts of its card."""
+    kept = [(row["id"], row["completion"]) for row in rows_of(path)]
+    rejected = [(row["id"], row["reason"]) for row in rows_of(path.with_name(f"{path.stem}.rejected.jsonl"))]
+    card = path.with_name(f"{path.stem}.card.md").read_text(encoding="utf-8").split("## Made from")[0]
+    counts = [tuple(line.strip("| ").split(" | ")) for line in card.splitlines() if line.startswith("| ")]
+    return {"kept": kept, "rejected": rejected, "counts": counts}
+
+
+def kill_and_continue(served: Served, tmp_path: Path, *, kills: int, questions: int) -> int:
+    rng = random.Random(kills)
+    many = tmp_path / "many.jsonl"
+    many.write_text("".join(served.many.read_text(encoding="utf-8").splitlines(keepends=True)[:questions]))
+    words = ("data", "verify", served.choices, many, "--language", "eng_Latn", "--template", served.ask)
+    words += ("--model", served.model, "--url", served.url, "--concurrency", 1, "--max-tokens", 24, "-o")
+    whole, broken = tmp_path / "whole.jsonl", tmp_path / "broken.jsonl"
+    innerlingua(*words, whole)
+    journal, total = tmp_path / "broken.jsonl.journal", 1 + questions + KNOWN
+    alive = 0
+    for _ in range(kills):
+        alive += killed(command(*words, broken), journal, rng.randint(0, max(1, total // (kills + 2))), rng)
+        if broken.exists():
+            break  # it was faster than the kill
+    if not broken.exists():
+        innerlingua(*words, broken)
+    assert verdicts(broken) == verdicts(whole)
+    assert len(verdicts(whole)["kept"]) == KNOWN
+    keys = [json.loads(line)["key"] for line in journal.read_text(encoding="utf-8").splitlines()[1:]]
+    assert len(keys) == len(set(keys)) == questions + KNOWN
+    return alive
+
+
+def test_a_run_that_is_killed_on_a_real_server_goes_on_to_the_same_rows(served: Served, tmp_path: Path) -> None:
+    assert kill_and_continue(served, tmp_path, kills=3, questions=12) > 0
+
+
+@pytest.mark.slow
+def test_twenty_kills_on_a_real_server(served: Served, tmp_path: Path) -> None:
+    assert kill_and_continue(served, tmp_path, kills=20, questions=MANY) > 15
+
+
 def test_the_same_model_in_process_gives_the_same_verdicts(served: Served, tmp_path: Path) -> None:
-    innerlingua(
-        *(
-            "data",
-            "verify",
-            served.choices,
-            "--language",
-            "eng_Latn",
-            "--template",
-            served.ask,
-            "--model",
-            served.model,
-        ),
-        *("--max-tokens", 40, "-o", tmp_path / "v.jsonl"),
-    )
+    words = ("data", "verify", served.choices, "--language", "eng_Latn", "--template", served.ask)
+    innerlingua(*words, "--model", served.model, "--max-tokens", 40, "-o", tmp_path / "v.jsonl")
     assert len(rows_of(tmp_path / "v.jsonl")) == KNOWN
