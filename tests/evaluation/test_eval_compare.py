@@ -241,6 +241,24 @@ def test_translations_are_compared_by_scores_of_the_corpus(tmp_path: Path) -> No
         assert one.low < one.difference < one.high
 
 
+def test_translations_without_texts_are_refused(tmp_path: Path) -> None:
+    texts = {code: _translations(np.random.default_rng(17), 10, 0.5) for code in ("hin_Deva", "swh_Latn")}
+    folders = [_write_translations(tmp_path / name, texts) for name in "ab"]
+    for change, message in (
+        ("null", "the translation of 'q00000' is no text"),
+        ("", "has texts none, and .* has some"),
+    ):
+        for folder in folders:
+            path = folder / "samples" / "flores.swh_Latn.jsonl"
+            rows = [json.loads(line) for line in path.read_text().splitlines()]
+            for one in rows:
+                one.pop("hypothesis", None)
+                one |= {"hypothesis": None} if change else {}
+            path.write_text("".join(json.dumps(one) + "\n" for one in rows))
+        with pytest.raises(DataError, match=message):
+            compare_runs(folders, **FAST)
+
+
 def test_resampled_corpora_agree_with_sacrebleu(tmp_path: Path) -> None:
     from sacrebleu.metrics import CHRF
     from sacrebleu.significance import PairedTest
@@ -331,6 +349,25 @@ def test_a_single_run_beside_several_varies_like_them_unless_it_is_fixed(tmp_pat
     assert (row(loose, None).from_seeds or 0) > 1.5 * (row(tight, None).from_seeds or 0) > 0
     assert any("base: one run, taken to vary between seeds as sara" in note for note in loose.notes)
     assert not any("taken to vary" in note for note in tight.notes)
+
+
+def test_one_model_under_two_names_is_said_to_be_one(tmp_path: Path) -> None:
+    scores = {("mmlu", "hin_Deva"): answers(np.random.default_rng(15), 30, 0.5)}
+    same = {"digest": "abc", "adapter": None}
+    folders = [write_scores(tmp_path / name, scores, model={"path": name, **same}) for name in "ab"]
+    folders.append(write_scores(tmp_path / "c", scores, model={"path": "c", "digest": "other"}))
+    notes = compare_runs(folders, **FAST).notes
+    assert f"the same model was evaluated in {folders[0]}, {folders[1]}: what differs there is not training" in notes
+
+
+def test_versions_that_differ_are_named(tmp_path: Path) -> None:
+    scores = {("mmlu", "hin_Deva"): answers(np.random.default_rng(16), 30, 0.5)}
+    a, b = (write_scores(tmp_path / name, scores) for name in "ab")
+    record = json.loads((b / "run.json").read_text())
+    (b / "run.json").write_text(json.dumps({**record, "versions": {"lm_eval": "0.5"}}))
+    assert (
+        f"evaluated with different versions of lm_eval: 0.4.13 in {a}; 0.5 in {b}" in compare_runs([a, b], **FAST).notes
+    )
 
 
 # ---- what is refused -------------------------------------------------------------------------------------------------
@@ -455,6 +492,11 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a score that is text": (lambda b: _replace(b, '"score": 1.0', '"score": "high"'), "swh_Latn"),
     "a score that is null": (lambda b: _replace(b, '"score": 1.0', '"score": null'), "swh_Latn"),
     "an id twice": (lambda b: _replace(b, '"id": "q00001"', '"id": "q00000"'), "more than once, first 'q00000'"),
+    "a guess of 5": (lambda b: _summary(b, chance=5), "the score of a guess is 5"),
+    "another guess": (lambda b: _summary(b, chance=0.5), "has chance 0.5, and .* has 0.25"),
+    "a label that is a number": (lambda b: _run(b, label=5), "the label 5 is no name"),
+    "settings that are text": (lambda b: _run(b, settings="x"), "its settings are 'x'"),
+    "results that are null": (lambda b: (b / "results.json").write_text('{"schema": 1, "results": null}'), "lists no"),
     "another anchor": (lambda b: _summary(b, anchor=True), "anchor"),
     "another metric": (lambda b: _summary(b, metric="f1"), "has metric f1, and .* has accuracy"),
 }
@@ -473,6 +515,11 @@ def _replace(folder: Path, old: str, new: str) -> None:
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new, 1))
+
+
+def _run(folder: Path, **changes: Any) -> None:
+    path = folder / "run.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
 def _summary(folder: Path, **changes: Any) -> None:
@@ -498,6 +545,7 @@ def test_damaged_results_are_refused_with_their_place(tmp_path: Path, case: str)
     ("options", "message"),
     [
         ({"languages": ["swh_Lat"]}, "no run has results for language 'swh_Lat'; did you mean 'swh_Latn'"),
+        ({"languages": []}, "no language was named"),
         ({"benchmarks": ["mmul"]}, "did you mean 'mmlu'"),
         ({"baseline": "c"}, "baseline: no method is called 'c'"),
         ({"fixed": ["c"]}, "fixed: no method is called 'c'"),

@@ -184,6 +184,7 @@ def test_comparing_imports_no_torch(models: list[Path]) -> None:
     [
         (["--json", "--markdown"], "choose one"),
         (["--html", "."], "a folder; give the name of a file"),
+        (["--html", "run.json"], "a page ends with .html"),
         (["--correction", "bonferroni"], "none of holm, bh, none"),
         (["--languages", "xxx_Latn"], "no run has results for language 'xxx_Latn'"),
         (["--all-pairs", "--baseline", "base"], "choose one"),

@@ -87,9 +87,15 @@ def test_intervals_and_tests_over_seeds() -> None:
                 means = scores[:, runs:].mean(axis=1) - scores[:, :runs].mean(axis=1)
                 error = means.std(axis=1, ddof=1) / np.sqrt(means.shape[1])
                 alone = (np.abs(means.mean(axis=1)) <= 1.96 * error).mean()
-                parts = [independent_sets(part, bounded=False, draws=300) for part in np.split(scores, 10)]
-                ours = np.mean([coverage(part, 0.0, runs=runs) for part in parts])
-                level = np.mean([(p_values(part, runs=runs) <= 0.05).mean() for part in parts])
+                held, rejected = [], []
+                for part in np.split(scores, 10):
+                    analysis = independent_sets(part, bounded=False, draws=300)
+                    for place in range(len(part)):
+                        found = analysis.difference(list(range(runs)), list(range(runs, 2 * runs)), [place])
+                        assert found.interval is not None
+                        held.append(found.interval[0] <= 0 <= found.interval[1])
+                        rejected.append(found.p <= 0.05)
+                ours, level = np.mean(held), np.mean(rejected)
                 print(
                     f"| {runs} + {runs} | {spread} | {flip} | {alone:.3f} | {over_seeds(scores, runs):.3f} "
                     f"| {ours:.3f} | {level:.3f} |"

@@ -29,7 +29,7 @@ from innerlingua.evaluation.outcome import Comparison, Difference, Kind, Score
 from innerlingua.evaluation.power import POWER
 from innerlingua.evaluation.selection import Method, read_methods
 from innerlingua.evaluation.statistics import PERMUTATIONS, REPLICATES
-from innerlingua.evaluation.store import RUN, STATUSES
+from innerlingua.evaluation.store import STATUSES
 from innerlingua.evaluation.translation import metrics, require_sacrebleu
 from innerlingua.evaluation.wording import digits_for, sentence, verdict
 
@@ -194,13 +194,41 @@ def _assumptions(methods: Sequence[Method], pairs: Sequence[tuple[Method, Method
     for label in fixed:
         if label in several:
             raise DataError(f"fixed: {label!r} has several runs; a model that no seed changes has one")
-    digests: dict[str, list[str]] = defaultdict(list)
+    return notes + _same_models(methods) + _versions(methods)
+
+
+def _same_models(methods: Sequence[Method]) -> list[str]:
+    """Runs whose `run.json` names one and the same model, which no training tells apart."""
+    held: dict[str, list[str]] = defaultdict(list)
     for method in methods:
         for folder, run in zip(method.folders, method.runs, strict=True):
-            digests[json.dumps(run.run.get("model"), sort_keys=True)].append(str(folder))
-    for model, folders in digests.items():
-        if len(folders) > 1 and model != "null":
-            notes.append(f"the same model by {RUN}: {', '.join(folders)}")
+            model = run.run.get("model")
+            if not isinstance(model, dict):
+                continue
+            # Where the content is known by a digest or a commit, another path is no other model.
+            known = any(model.get(key) for key in ("digest", "commit"))
+            named = {key: value for key, value in model.items() if not (known and key == "path")}
+            held[json.dumps(named, sort_keys=True, default=str)].append(str(folder))
+    return [
+        f"the same model was evaluated in {', '.join(folders)}: what differs there is not training"
+        for folders in held.values()
+        if len(folders) > 1
+    ]
+
+
+def _versions(methods: Sequence[Method]) -> list[str]:
+    """Versions of what scores the samples, where they differ."""
+    notes = []
+    for name in ("lm_eval", "sacrebleu"):
+        held: dict[str, list[str]] = defaultdict(list)
+        for method in methods:
+            for folder, run in zip(method.folders, method.runs, strict=True):
+                versions = run.run.get("versions")
+                if isinstance(versions, dict) and versions.get(name):
+                    held[str(versions[name])].append(str(folder))
+        if len(held) > 1:
+            listed = "; ".join(f"{version} in {', '.join(folders)}" for version, folders in held.items())
+            notes.append(f"evaluated with different versions of {name}: {listed}")
     return notes
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from innerlingua.errors import DataError, nearest
 from innerlingua.evaluation.selection import Method
-from innerlingua.evaluation.store import STATUSES, Samples
+from innerlingua.evaluation.store import RUN, STATUSES, RunResults, Samples
 
 __all__ = ["Matched", "match"]
 
@@ -99,6 +99,10 @@ def _wanted(
 ) -> list[tuple[str, str]]:
     for what, asked, place in (("benchmark", benchmarks, 0), ("language", languages, 1)):
         held = {key[place] for key in keys}
+        if asked is not None and not asked:
+            raise DataError(
+                f"no {what} was named; name one or leave the option out. There are {', '.join(sorted(held))}"
+            )
         for name in asked or ():
             if name not in held:
                 raise DataError(f"no run has results for {what} {name!r}{nearest(name, held)}")
@@ -131,9 +135,7 @@ def _same_settings(methods: Sequence[Method], *, allow: bool) -> list[str]:
     first, reference = pairs[0]
     notes = []
     for folder, run in pairs[1:]:
-        before, after = (
-            {"backend": one.run.get("backend"), **(one.run.get("settings") or {})} for one in (reference, run)
-        )
+        before, after = _settings(first, reference), _settings(folder, run)
         differing = [
             f"{key} {_plain(after.get(key))} against {_plain(before.get(key))}"
             for key in sorted({*before, *after})
@@ -149,6 +151,14 @@ def _same_settings(methods: Sequence[Method], *, allow: bool) -> list[str]:
     return notes
 
 
+def _settings(folder: Path, run: RunResults) -> dict[str, Any]:
+    """The settings that results depend on, the backend among them."""
+    settings = run.run.get("settings") or {}
+    if not isinstance(settings, dict):
+        raise DataError(f"{folder / RUN} is damaged: its settings are {settings!r}; evaluate into another folder")
+    return {"backend": run.run.get("backend"), **settings}
+
+
 def _plain(value: object) -> str:
     return "not stated" if value is None else json.dumps(value, ensure_ascii=False)
 
@@ -161,6 +171,9 @@ def _matched(benchmark: str, languages: Sequence[str], runs: Sequence[Run]) -> M
     for language in languages:
         _same_samples(benchmark, language, folders, tables[language])
     metric = _one("metric", benchmark, folders, languages, tables, lambda samples: samples.metric)
+    _one("texts", benchmark, folders, languages, tables, lambda samples: "none" if samples.texts is None else "some")
+    for language in languages:
+        _one("chance", benchmark, folders, [language], tables, lambda samples: str(samples.chance))
     anchors = [language for language in languages if tables[language][0].anchor]
     if len(anchors) > 1:
         raise DataError(
@@ -211,6 +224,13 @@ def _checked(folder: Path, held: Mapping[tuple[str, str], Samples], benchmark: s
         raise DataError(
             f"{where}: {samples.ids[place]!r} has accuracy {samples.scores[place]:g}, which is not in 0 to 1"
         )
+    chance = samples.chance
+    if chance is not None and not (isinstance(chance, int | float) and 0 <= chance <= 1):
+        raise DataError(f"{where}: the score of a guess is {chance!r}, which is not in 0 to 1; evaluate it again")
+    if samples.texts is not None:
+        for name, *texts in zip(samples.ids, samples.texts.hypotheses, samples.texts.references, strict=True):
+            if not all(isinstance(text, str) for text in texts):
+                raise DataError(f"{where}: the translation of {name!r} is no text; evaluate it again")
     twice = [name for name, count in Counter(samples.ids).items() if count > 1]
     if twice:
         raise DataError(f"{where}: {len(twice)} ids are there more than once, first {_some(twice)}; evaluate it again")

@@ -47,7 +47,7 @@ def read_methods(given: Sequence[str | Path]) -> list[Method]:
     for word in given:
         name, folders = _word(word)
         for folder in folders:
-            label = name if name is not None else str(read_run(folder).get("label", folder.name))
+            label = name if name is not None else _label(folder)
             if name is None:
                 unnamed.append((label, folder))
             else:
@@ -76,6 +76,14 @@ def read_methods(given: Sequence[str | Path]) -> list[Method]:
             "with several seeds of each, sft=runs/sft-1,runs/sft-2 sara=runs/sara-1,runs/sara-2"
         )
     return methods
+
+
+def _label(folder: Path) -> str:
+    """What a run calls itself."""
+    label = read_run(folder).get("label", folder.name)
+    if not isinstance(label, str) or not label.strip():
+        raise DataError(f"{folder / RUN}: the label {label!r} is no name. Give the run one here, as in sara={folder}")
+    return label
 
 
 def _word(word: str | Path) -> tuple[str | None, list[Path]]:

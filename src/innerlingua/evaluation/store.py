@@ -226,7 +226,10 @@ def read_results(folder: str | Path) -> RunResults:
     if not path.is_file():
         raise DataError(f"{folder}: nothing in this run is finished (no {RESULTS}); run `innerlingua evaluate` again")
     tables = {}
-    for entry in _read_json(path)["results"]:
+    entries = _read_json(path)["results"]
+    if not isinstance(entries, list):
+        raise DataError(f"{path} is damaged: it lists no results; delete it, and run `innerlingua evaluate` again")
+    for entry in entries:
         try:
             key = (entry["benchmark"], entry["language"])
             tables[key] = _samples(samples_path(folder, *key), entry)

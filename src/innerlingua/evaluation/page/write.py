@@ -20,8 +20,12 @@ def check_page(path: Path) -> None:
     """Refuse, before any work, a page that cannot be written.
 
     Raises:
-        DataError: the path is a folder, or its folder is a file.
+        DataError: the path is a folder or does not end with .html, or its folder is a file.
     """
+    if path.suffix.lower() not in (".html", ".htm") and not path.is_dir():
+        raise DataError(
+            f"{path}: a page ends with .html; give another name, so that no file of results is written over"
+        )
     if path.is_dir():
         raise DataError(f"{path}: a folder; give the name of a file, such as {path / 'results.html'}")
     if path.parent.exists() and not path.parent.is_dir():
