@@ -17,13 +17,14 @@ import xxhash
 
 from innerlingua.errors import DataError, ModelError
 
-__all__ = ["ModelSpec", "digest", "identity", "read_models"]
+__all__ = ["ModelSpec", "digest", "identity", "lora_rank", "read_models"]
 
 _ADAPTER: Final = "adapter_config.json"
 _WEIGHTS: Final = (".safetensors", ".bin", ".pt", ".gguf")
 _SMALL: Final = (".json", ".jinja", ".model", ".txt")
 # What a trainer leaves beside a model and what does not change its answers.
 _BESIDE: Final = ("trainer_state.json", "training_args.bin", "optimizer.pt", "scheduler.pt", "rng_state.pt")
+_RANKS: Final = (16, 32, 64, 128, 256, 320, 512)
 _BLOCKS: Final = 256
 _BLOCK: Final = 4096
 
@@ -97,6 +98,16 @@ def identity(spec: ModelSpec, *, commit: str | None) -> dict[str, Any]:
         "adapter": spec.adapter,
         "adapter_digest": digest(Path(spec.adapter)) if spec.adapter and Path(spec.adapter).is_dir() else None,
     }
+
+
+def lora_rank(spec: ModelSpec) -> int:
+    """The rank that vLLM must have room for: the least that it knows which holds the adapter's; 16 where unknown."""
+    config = Path(spec.adapter or "") / _ADAPTER
+    if spec.adapter is None or not config.is_file():
+        return _RANKS[0]
+    record = json.loads(config.read_text(encoding="utf-8"))
+    rank = max([record.get("r", 0), *record.get("rank_pattern", {}).values()])
+    return next((room for room in _RANKS if room >= rank), _RANKS[-1])
 
 
 def digest(folder: Path) -> str:

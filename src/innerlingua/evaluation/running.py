@@ -25,12 +25,11 @@ from innerlingua.errors import DataError, ModelError
 from innerlingua.evaluation.benchmarks import Benchmark, Chosen
 from innerlingua.evaluation.harness import HarnessBenchmark
 from innerlingua.evaluation.local import drawn
-from innerlingua.evaluation.models import ModelSpec, identity
+from innerlingua.evaluation.models import ModelSpec, identity, lora_rank
 from innerlingua.evaluation.parallel_files import ParallelBenchmark
 from innerlingua.evaluation.scoring import METRICS, rows_of, sample_hash
 from innerlingua.evaluation.settings import Settings, check_settings, recorded
 from innerlingua.evaluation.store import (
-    RUN,
     read_run,
     read_sample_rows,
     read_summaries,
@@ -53,11 +52,15 @@ _VERSIONS: Final = ("innerlingua", "lm_eval", "transformers", "torch", "peft", "
 
 @dataclass(frozen=True)
 class _Plan:
-    """One model's run: where its results go, what `run.json` says, what is left to do and what is finished."""
+    """One model's run: where its results go, what `run.json` says, what is left to do and what is finished.
+
+    `begun` says whether there are samples already, so that `run.json` stands.
+    """
 
     spec: ModelSpec
     folder: Path
     run: dict[str, Any]
+    begun: bool
     left: list[tuple[Benchmark, str]]
     finished: list[tuple[Benchmark, str]]
 
@@ -163,7 +166,9 @@ def load_backend(spec: ModelSpec, settings: Settings, *, quiet: bool) -> Any:
         if settings.backend == "vllm":
             from innerlingua.evaluation.backend_vllm import WatchedVLLM
 
-            return WatchedVLLM(**common, lora_local_path=spec.adapter)
+            if spec.adapter is not None:
+                common |= {"lora_local_path": spec.adapter, "max_lora_rank": lora_rank(spec)}
+            return WatchedVLLM(**common)
         from innerlingua.evaluation.backend_hf import WatchedHF
 
         return WatchedHF(**common, peft=spec.adapter, device=_device(settings.device))
@@ -186,7 +191,8 @@ def _plan(spec: ModelSpec, chosen: Chosen, folder: Path, settings: Settings, com
         "versions": versions(),
         "command": command,
     }
-    if (folder / RUN).is_file():
+    begun = any((folder / "samples").glob("*.jsonl"))
+    if begun:
         _same(read_run(folder), run, folder)
     stored = {(entry["benchmark"], entry["language"]): entry for entry in read_summaries(folder)}
     left, finished = [], []
@@ -206,7 +212,7 @@ def _plan(spec: ModelSpec, chosen: Chosen, folder: Path, settings: Settings, com
                     "they are asked have changed since). Evaluate into another folder, or delete this file"
                 )
             finished.append((benchmark, language))
-    return _Plan(spec, folder, run, left, finished)
+    return _Plan(spec, folder, run, begun, left, finished)
 
 
 def _run(plan: _Plan, chosen: Chosen, settings: Settings, *, say: Callable[[str], None], quiet: bool) -> None:
@@ -217,7 +223,7 @@ def _run(plan: _Plan, chosen: Chosen, settings: Settings, *, say: Callable[[str]
     for benchmark, language in plan.finished:
         say(f"{label}: {benchmark.name} {language}: finished before, not computed again")
     plan.folder.mkdir(parents=True, exist_ok=True)
-    if not (plan.folder / RUN).is_file():
+    if not plan.begun:
         write_run(plan.folder, plan.run)
     summaries = {(entry["benchmark"], entry["language"]): entry for entry in read_summaries(plan.folder)}
     for benchmark, language in plan.finished:

@@ -17,8 +17,8 @@ Backend = Literal["hf", "vllm"]
 
 _DTYPES: Final = ("auto", "float32", "bfloat16", "float16")
 _BACKENDS: Final = ("hf", "vllm")
-# What changes how fast results come and not what they are.
-_SPEED: Final = ("batch_size", "device", "trust_remote_code")
+# What changes how fast results come, or whether they come, and not what they are.
+_NO_MATTER: Final = ("batch_size", "device", "trust_remote_code", "overlong")
 _OURS: Final = {
     "pretrained": "MODEL", "model": "MODEL", "peft": "MODEL+ADAPTER", "lora_local_path": "MODEL+ADAPTER",
     "tokenizer": "MODEL", "revision": "--revision", "dtype": "--dtype", "device": "--device",
@@ -76,7 +76,7 @@ def check_settings(settings: Settings) -> None:
 
 def recorded(settings: Settings) -> dict[str, Any]:
     """The settings that results depend on, as `run.json` keeps them."""
-    return {key: value for key, value in asdict(settings).items() if key not in (*_SPEED, "backend")}
+    return {key: value for key, value in asdict(settings).items() if key not in (*_NO_MATTER, "backend")}
 
 
 def model_arguments(text: str | None) -> dict[str, Any]:
