@@ -374,6 +374,18 @@ class TestCommand:
         assert "Traceback" not in done.stderr
 
 
+class TestCost:
+    def test_needs_no_torch(self, family: list[Path], tmp_path: Path) -> None:
+        code = (
+            "import sys\nfrom pathlib import Path\nfrom innerlingua.routing.report import write_report\n"
+            "from innerlingua.routing.profile import format_layers, read_record\n"
+            "write_report([Path(sys.argv[1])], Path(sys.argv[2]))\nprint('torch' in sys.modules)"
+        )
+        command = [sys.executable, "-c", code, family[0], tmp_path / "r.html"]
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == "False"
+
+
 class TestLenience:
     def test_without_samples_and_known_training(self, tmp_path: Path) -> None:
         directory = write_profile(tmp_path / "p", samples=0)

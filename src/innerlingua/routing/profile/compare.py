@@ -16,9 +16,10 @@ from torch import Tensor
 
 from innerlingua.errors import DataError, ModelError
 from innerlingua.routing.profile.bootstrap import interval
-from innerlingua.routing.profile.measures import format_layers
-from innerlingua.routing.profile.record import MEASURES, interval_kind
+from innerlingua.routing.profile.layout import MEASURES
+from innerlingua.routing.profile.record import interval_kind
 from innerlingua.routing.profile.stream import RoutingProfile
+from innerlingua.routing.profile.suggestion import format_layers
 
 __all__ = ["SCHEMA", "compare_profiles"]
 

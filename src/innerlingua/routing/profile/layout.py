@@ -15,9 +15,14 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter, Val
 
 from innerlingua.errors import DataError
 
-__all__ = ["SCHEMA", "check_record", "check_samples"]
+__all__ = ["MEASURES", "PAIR_MEASURES", "SCHEMA", "check_record", "check_samples"]
 
 SCHEMA: Final = 1
+PAIR_MEASURES: Final = ("js", "js_normalised", "overlap")
+"""Measures of a pair of sentences, which the anchor language has none of."""
+MEASURES: Final = (*PAIR_MEASURES, "entropy", "load_cv", "dead_experts", "shared_experts", "exclusive_experts")
+"""The measures with an interval, in the order in which they are written. `js_of_means` stands beside them without
+one."""
 
 _AGAIN = "Make the profile anew."
 _Count = Annotated[int, Field(ge=0)]
@@ -122,8 +127,8 @@ class _Pair(_Part):
 _PAIRS: Final = TypeAdapter(list[_Pair])
 
 
-def check_record(record: Any, path: Path, *, measures: Sequence[str]) -> None:
-    """Raise `DataError` unless `record`, read from `path`, is the record of a profile with at least these measures."""
+def check_record(record: Any, path: Path) -> None:
+    """Raise `DataError` unless `record`, read from `path`, is the record of a whole profile."""
     if not isinstance(record, dict):
         raise DataError(f"{path}: a JSON object was expected, not {type(record).__name__}. {_AGAIN}")
     if record.get("schema") != SCHEMA:
@@ -132,7 +137,7 @@ def check_record(record: Any, path: Path, *, measures: Sequence[str]) -> None:
         checked = _Record.model_validate(record)
     except ValidationError as error:
         raise DataError(f"{path}: {_first(error)}. {_AGAIN}") from None
-    fault = _fault(checked, measures)
+    fault = _fault(checked)
     if fault:
         raise DataError(f"{path}: {fault}. {_AGAIN}")
 
@@ -170,10 +175,10 @@ def _first(error: ValidationError) -> str:
     return f"{place}: {fault['msg'][:1].lower()}{fault['msg'][1:]}" if place else str(fault["msg"])
 
 
-def _fault(record: _Record, measures: Sequence[str]) -> str | None:
+def _fault(record: _Record) -> str | None:
     """What does not fit together, in words."""
     layers, languages = record.model.layers, list(record.languages)
-    missing = [name for name in measures if name not in record.measures]
+    missing = [name for name in MEASURES if name not in record.measures]
     if missing:
         return f"measures lacks {', '.join(missing)}"
     if layers != sorted(set(layers)) or layers[-1] >= record.model.depth:

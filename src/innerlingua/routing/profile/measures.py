@@ -7,7 +7,6 @@
 | overlap | a pair | Jaccard of the k most used experts of each side | common; the ranking of a tie is our choice |
 | load variation | a language | standard deviation / mean of the experts' shares of all choices | common |
 | shared, exclusive experts | all languages | `expert_shares` | Chen et al., arXiv 2601.14050 |
-| suggested layers | a model | `suggest_layers` | our choice, after the U-shape that these works report |
 
 Shape letters: N sentences or pairs, G languages, L layers, E experts.
 """
@@ -15,8 +14,6 @@ Shape letters: N sentences or pairs, G languages, L layers, E experts.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -24,21 +21,15 @@ from torch import Tensor
 from innerlingua.routing.divergence import js_divergence
 
 __all__ = [
-    "Suggestion",
     "dead_experts",
     "entropy",
     "expert_overlap",
     "expert_shares",
-    "format_layers",
     "load_variation",
     "most_used",
     "normalised_js_divergence",
     "pairwise_js",
-    "suggest_layers",
 ]
-
-_FIRST_SHARE, _LAST_SHARE = 0.15, 0.72
-_DEPTH_SHARE, _HEIGHT_SHARE = 0.2, 0.25
 
 
 def entropy(p: Tensor) -> Tensor:
@@ -122,60 +113,3 @@ def expert_shares(load: Tensor, *, top: int, threshold: float) -> tuple[Tensor, 
     common = mine & (share.amax(dim=0) < threshold)
     number = mine.sum(dim=-1).clamp(min=1).double()
     return common.sum(dim=-1) / number, (share > threshold).sum(dim=-1) / number
-
-
-@dataclass(frozen=True)
-class Suggestion:
-    """The layers to align: decoder-layer indices, whether the curve has a trough, and the rule in words."""
-
-    layers: list[int]
-    trough: bool
-    rule: str
-
-
-def suggest_layers(js: Sequence[float], layers: Sequence[int], depth: int) -> Suggestion:
-    """The layers that a curve of JS by layer suggests for alignment.
-
-    The longest run of neighbouring MoE layers with JS below min + 0.25 x (edge - min), where edge is the mean over the
-    first and the last tenth of the layers (one layer each at least). A run must span 20 % of the depth, else there is
-    no trough and the layers at 15 % to 72 % of the depth are taken, which on 48 layers are SARA's 7 to 34. Of runs of
-    one length the one with the lower mean wins.
-
-    Args:
-        js: the curve, one value for each of `layers`.
-        layers: decoder-layer indices of the MoE layers, in order.
-        depth: the number of decoder layers, dense ones included.
-    """
-    tenth = max(1, round(len(layers) / 10))
-    edge = sum([*js[:tenth], *js[-tenth:]]) / (2 * tenth)
-    limit = min(js) + _HEIGHT_SHARE * (edge - min(js))
-    runs: list[list[int]] = []
-    for position, value in enumerate(js):
-        if value >= limit:
-            continue
-        if runs and runs[-1][-1] == position - 1:
-            runs[-1].append(position)
-        else:
-            runs.append([position])
-    best = max(runs, key=lambda run: (len(run), -sum(js[at] for at in run) / len(run)), default=[])
-    stated = (
-        f"longest run of layers with JS below {limit:.4g} = min + 0.25 x (mean of the first and last tenth - min), "
-        f"at least 20 % of {depth} layers"
-    )
-    if best and len(best) >= _DEPTH_SHARE * depth:
-        return Suggestion([layers[at] for at in best], True, stated)
-    first, last = int(_FIRST_SHARE * depth), int(_LAST_SHARE * depth)
-    middle = [layer for layer in layers if first <= layer <= last] or list(layers)
-    found = f"the longest run has {len(best)}" if best else "no layer is below it"
-    return Suggestion(middle, False, f"no trough ({stated}; {found}): layers at 15 % to 72 % of the depth")
-
-
-def format_layers(layers: Sequence[int]) -> str:
-    """`[3, 4, 5, 9]` as `3-5, 9`, which is how a recipe writes layers (both ends in)."""
-    runs: list[list[int]] = []
-    for layer in sorted(layers):
-        if runs and layer == runs[-1][1] + 1:
-            runs[-1][1] = layer
-        else:
-            runs.append([layer, layer])
-    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -12,16 +12,14 @@ from torch import Tensor
 from innerlingua.anatomy import MoELayer
 from innerlingua.routing.divergence import js_divergence
 from innerlingua.routing.profile.bootstrap import interval
-from innerlingua.routing.profile.measures import dead_experts, expert_shares, load_variation, suggest_layers
+from innerlingua.routing.profile.layout import MEASURES, PAIR_MEASURES
+from innerlingua.routing.profile.measures import dead_experts, expert_shares, load_variation
 from innerlingua.routing.profile.sides import Sides
-from innerlingua.routing.profile.totals import PAIR_MEASURES, Totals
+from innerlingua.routing.profile.suggestion import suggest_layers
+from innerlingua.routing.profile.totals import Totals
 from innerlingua.routing.profile.windows import Skipped
 
-__all__ = ["MEASURES", "Estimates", "assemble", "interval_kind", "numbers"]
-
-MEASURES: Final = (*PAIR_MEASURES, "entropy", "load_cv", "dead_experts", "shared_experts", "exclusive_experts")
-"""The measures with an interval, in the order in which they are written. `js_of_means` stands beside them without
-one."""
+__all__ = ["Estimates", "assemble", "interval_kind", "numbers"]
 
 # Sampling pushes these to one side (see `bootstrap.interval`); their highest possible value.
 _BASIC: Mapping[str, float] = {

@@ -1,80 +1,33 @@
-"""A profile on disk: a folder that is whole when its `profile.json` is there.
+"""A whole profile to and from a folder, with its tensors as torch's. What needs no torch is in `stored`.
 
-    DIR/
-        profile.safetensors     mean, load
-        replicates.safetensors  one tensor per measure
-        samples.json            pairs kept whole
-        profile.json            everything else; written last
-
-What the files hold is described in docs/profile.md. Each file is written to a temporary name and renamed;
-`profile.json` of an earlier profile in the folder is removed first, so that the files of two never pass for one.
+Each file is written to a temporary name and renamed; `profile.json` of an earlier profile in the folder is removed
+first and written last, so that the files of two never pass for one.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import tempfile
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+import torch
+from safetensors.torch import save_file
 
-from innerlingua.errors import DataError
-from innerlingua.routing.profile.layout import check_record, check_samples
-from innerlingua.routing.profile.record import MEASURES
+from innerlingua.routing.profile.layout import MEASURES
+from innerlingua.routing.profile.stored import (
+    RECORD,
+    REPLICATES,
+    SAMPLES,
+    TENSORS,
+    read_arrays,
+    read_distributions,
+    read_record,
+    read_samples,
+)
 from innerlingua.routing.profile.stream import RoutingProfile
 
-__all__ = [
-    "RECORD",
-    "REPLICATES",
-    "SAMPLES",
-    "TENSORS",
-    "check_folder",
-    "read_distributions",
-    "read_profile",
-    "read_record",
-    "read_samples",
-    "write_profile",
-]
-
-RECORD: Final = "profile.json"
-TENSORS: Final = "profile.safetensors"
-REPLICATES: Final = "replicates.safetensors"
-SAMPLES: Final = "samples.json"
-
-_OWN = (RECORD, TENSORS, REPLICATES, SAMPLES)  # also as temporary files, .profile.json.1234
-
-
-def check_folder(folder: str | Path, *, overwrite: bool) -> Path:
-    """`folder`, if a profile may be written there; to be asked before the long work.
-
-    Raises `DataError` for a file, for a folder that holds other files or (unless `overwrite`) a profile, and for a
-    place where nothing can be written.
-    """
-    folder = Path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise DataError(f"{folder} is a file; name a folder for the profile")
-    if (folder / RECORD).exists() and not overwrite:
-        raise DataError(f"{folder} holds a profile already: replace it with --overwrite, or name another folder")
-    if folder.is_dir() and not (folder / RECORD).exists():
-        # The files of a profile without its record are what a killed writing leaves, and may be replaced.
-        others = sorted(entry.name for entry in folder.iterdir() if not entry.name.lstrip(".").startswith(_OWN))
-        if others:
-            raise DataError(
-                f"{folder} holds other files ({', '.join(others[:3])}{', ...' if len(others) > 3 else ''}); name a new "
-                "folder for the profile"
-            )
-    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    try:
-        with tempfile.TemporaryFile(dir=existing):
-            pass
-    except OSError as error:
-        raise DataError(f"no profile can be written to {folder}: {existing}: {error.strerror or error}") from error
-    return folder
+__all__ = ["read_profile", "write_profile"]
 
 
 def write_profile(profile: RoutingProfile, folder: str | Path) -> Path:
@@ -97,63 +50,11 @@ def read_profile(folder: str | Path) -> RoutingProfile:
     """The profile in `folder`. Raises `DataError` when there is none, or when it is damaged or of another schema."""
     folder = Path(folder)
     record = read_record(folder)
-    mean, load = read_distributions(folder, record)
+    mean, load = (torch.from_numpy(values) for values in read_distributions(folder, record))
     draws = (record["settings"]["bootstrap"], len(record["languages"]), len(record["model"]["layers"]))
-    replicates = _tensors(folder / REPLICATES, dict.fromkeys(MEASURES, draws))
-    return RoutingProfile(record, mean, load, replicates, read_samples(folder, record))
-
-
-def read_record(folder: str | Path) -> dict[str, Any]:
-    """`profile.json` of the profile in `folder` alone; errors as `read_profile`."""
-    path = Path(folder) / RECORD
-    if not path.is_file():
-        what = "no routing profile in it" if path.parent.is_dir() else "no such folder"
-        raise DataError(
-            f"{folder}: {what}. `innerlingua routing profile MODEL --pairs FILE -o DIR` makes one; one that was "
-            f"interrupted has no {RECORD}, make it again"
-        )
-    record: dict[str, Any] = _json(path)
-    check_record(record, path, measures=MEASURES)
-    return record
-
-
-def read_distributions(folder: str | Path, record: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-    """Mean routing and load, (languages, layers, experts), of the profile in `folder` whose `record` was read."""
-    shape = (len(record["languages"]), len(record["model"]["layers"]), record["model"]["experts"])
-    tensors = _tensors(Path(folder) / TENSORS, dict.fromkeys(("mean", "load"), shape))
-    return tensors["mean"], tensors["load"]
-
-
-def read_samples(folder: str | Path, record: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The sentence pairs of the profile in `folder` whose `record` was read; none where the file is missing."""
-    path = Path(folder) / SAMPLES
-    return check_samples(_json(path), path, record) if path.is_file() else []
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
-    except ValueError as error:  # of JSON, of UTF-8, of a number
-        raise DataError(f"{path} is damaged ({error}). Make the profile anew.") from error
-
-
-def _no_number(word: str) -> float:
-    raise ValueError(f"{word} is no number of JSON")
-
-
-def _tensors(path: Path, expected: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
-    """The tensors in `path`, each of its expected shape."""
-    if not path.is_file():
-        raise DataError(f"{path} is missing beside {RECORD}. Make the profile anew.")
-    try:
-        tensors: dict[str, Tensor] = load_file(path)
-    except SafetensorError as error:
-        raise DataError(f"{path} is damaged ({error}). Make the profile anew.") from error
-    for name, shape in expected.items():
-        found = tuple(tensors[name].shape) if name in tensors else "missing"
-        if found != shape:
-            raise DataError(f"{path}: {name} should be {shape} and is {found}. Make the profile anew.")
-    return tensors
+    replicates = read_arrays(folder / REPLICATES, dict.fromkeys(MEASURES, draws))
+    tensors = {name: torch.from_numpy(values) for name, values in replicates.items()}
+    return RoutingProfile(record, mean, load, tensors, read_samples(folder, record))
 
 
 def _write_json(path: Path, content: Any) -> None:

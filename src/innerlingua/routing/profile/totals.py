@@ -16,6 +16,7 @@ from torch import Tensor
 
 from innerlingua.routing.divergence import js_divergence
 from innerlingua.routing.profile.bootstrap import id_hash, poisson_weights
+from innerlingua.routing.profile.layout import PAIR_MEASURES
 from innerlingua.routing.profile.measures import (
     expert_overlap,
     most_used,
@@ -24,9 +25,7 @@ from innerlingua.routing.profile.measures import (
 )
 from innerlingua.routing.profile.windows import Window
 
-__all__ = ["PAIR_MEASURES", "Between", "Measured", "Totals"]
-
-PAIR_MEASURES = ("js", "js_normalised", "overlap")
+__all__ = ["Between", "Measured", "Totals"]
 
 
 @dataclass(frozen=True)

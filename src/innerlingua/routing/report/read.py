@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from innerlingua.errors import DataError
-from innerlingua.routing.profile.store import read_distributions, read_record, read_samples
+from innerlingua.routing.profile.stored import read_distributions, read_record, read_samples
 
 __all__ = ["Between", "Profile", "Results", "read_profile", "read_profiles", "read_results"]
 
@@ -148,8 +148,8 @@ def read_profile(directory: Path) -> Profile:
             measure: {code: _interval(entry, layers) for code, entry in rows.items()}
             for measure, rows in record["measures"].items()
         },
-        mean=mean.float().numpy(),
-        load=load.float().numpy(),
+        mean=mean,
+        load=load,
         between=Between(
             order=between["order"],
             **{key: np.array(between[key], dtype=np.float64) for key in ("js", "low", "high", "js_by_layer")},
