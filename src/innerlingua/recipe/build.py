@@ -30,7 +30,7 @@ from innerlingua.recipe.loading import placed, to_yaml
 from innerlingua.recipe.model import adapter_config, load_model, load_tokenizer, trained_parts, with_layers
 from innerlingua.recipe.prior import Ingredients, check_recorded, prior_digest, replacing, stored_prior
 from innerlingua.recipe.rehearsal import rehearse
-from innerlingua.recipe.rows import read_rows
+from innerlingua.recipe.rows import read_rows, refuse_unknown_tokens
 from innerlingua.recipe.schema import AlignmentSection, Recipe
 from innerlingua.recipe.trainer import resolve_trainer, sft_config
 from innerlingua.routing import RoutingAlignment, RoutingPrior
@@ -98,6 +98,7 @@ def _run_training(recipe: Recipe, *, resume: bool, overwrite: bool, say: Say) ->
         _refuse_drift(folder, recipe, record)
         check_recorded(recipe, folder, run.read_record(folder))
     model, recipe = _model(recipe, say, checkpoint=checkpoint)
+    refuse_unknown_tokens(rows, tokenizer, model)
     if resume:
         _refuse_drift(folder, recipe, record)
         say(f"resuming from {checkpoint}")
@@ -169,6 +170,7 @@ def _run_prior(recipe: Recipe, *, overwrite: bool, say: Say) -> Path:
     tokenizer = load_tokenizer(recipe.model)
     rows, recipe = read_rows(recipe, tokenizer, say)
     model, recipe = _model(recipe, say)
+    refuse_unknown_tokens(rows, tokenizer, model)
     given = Ingredients(
         recipe=recipe,
         args=args,
@@ -292,13 +294,18 @@ def _training(folder: Path, args: SFTConfig) -> Iterator[None]:
         if PartialState().is_main_process and set(run.held(folder)) <= {run.RECORD, run.RECIPE}:
             run.clear_folder(folder)
         if isinstance(error, torch.OutOfMemoryError):
-            raise RecipeError(
-                f"trainer.per_device_train_batch_size: {args.per_device_train_batch_size} rows at once do not fit on "
-                f"{args.device}: {' '.join(str(error).split())[:200]}. Lower it and raise "
-                "trainer.gradient_accumulation_steps as much; trainer.gradient_checkpointing: true, shorter rows "
-                "(data.max_length), adapters (section peft) or more devices need less memory, too"
-            ) from error
+            raise too_large(args, error) from error
         raise
+
+
+def too_large(args: SFTConfig, error: torch.OutOfMemoryError) -> RecipeError:
+    """What to do when a pass forward and backward does not fit on the device."""
+    return RecipeError(
+        f"trainer.per_device_train_batch_size: {args.per_device_train_batch_size} rows at once do not fit on "
+        f"{args.device}: {' '.join(str(error).split())[:200]}. Lower it and raise "
+        "trainer.gradient_accumulation_steps as much; trainer.gradient_checkpointing: true, shorter rows "
+        "(data.max_length), adapters (section peft) or more devices need less memory, too"
+    )
 
 
 @contextmanager

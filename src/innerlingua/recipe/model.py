@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -63,8 +64,16 @@ def load_model(section: ModelSection, *, checkpoint: Path | None = None) -> PreT
     if checkpoint is not None and any((checkpoint / name).exists() for name in _WHOLE_WEIGHTS):
         section = section.model_copy(update={"path": str(checkpoint), "revision": None})
     config = _load(AutoConfig.from_pretrained, section, "configuration")
-    model = _load(language_model_class(config).from_pretrained, section, "model", **options)
+    loading = language_model_class(config).from_pretrained
+    model, report = _load(loading, section, "model", output_loading_info=True, **options)
     assert isinstance(model, PreTrainedModel)
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise ModelError(
+            f"model.path: {len(missing)} weights of {section.path} are not in its files (the first is {missing[0]}) "
+            "and would start at random: its config.json belongs to another model, or a file is missing. Take the whole "
+            "checkpoint"
+        )
     return model
 
 
@@ -85,8 +94,12 @@ def _load(load: Callable[..., Any], section: ModelSection, what: str, **options:
         )
     try:
         return load(path, revision=section.revision, trust_remote_code=section.trust_remote_code, **options)
-    except (OSError, ValueError, ImportError, KeyError) as error:
+    except (OSError, ValueError, ImportError, KeyError, SafetensorError, RuntimeError) as error:
         words = " ".join(str(error).split())
+        if isinstance(error, RuntimeError) and "ignore_mismatched_sizes" not in words:
+            raise
+        if isinstance(error, RuntimeError):
+            words = "the sizes in its config.json are not those of its weights"
         if "trust_remote_code" in words:
             words = (
                 "it comes with Python code of its own, which runs on this machine: read it, then set "

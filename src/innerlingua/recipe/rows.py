@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from datasets import Dataset, concatenate_datasets
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from innerlingua.data import read_pairs, tokenize_pairs
 from innerlingua.data.wording import counted
 from innerlingua.errors import DataError
 from innerlingua.recipe.schema import Recipe
 
-__all__ = ["Rows", "read_rows"]
+__all__ = ["Rows", "read_rows", "refuse_unknown_tokens"]
 
 Say = Callable[[str], None]
 
@@ -63,6 +63,24 @@ def read_rows(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, say: Say) -> t
         return Rows(rows, None, {"train": counts, "eval": None}), recipe
     held_out, held_out_counts = _tokenised(recipe, recipe.data.eval, *_read(recipe, recipe.data.eval), tokenizer, say)
     return Rows(rows, held_out, {"train": counts, "eval": held_out_counts}), recipe
+
+
+def refuse_unknown_tokens(rows: Rows, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> None:
+    """Raise `DataError` for a row with a token that `model` has no embedding for; torch would fail in the middle."""
+    known = next(model.get_input_embeddings().parameters()).shape[0]
+    if max(tokenizer.get_vocab().values(), default=0) < known:
+        return
+    columns = ["id", "language", "input_ids", "anchor_input_ids"]
+    for dataset in (rows.train, rows.evaluation):
+        for row in dataset.select_columns(columns) if dataset is not None else ():
+            token = max(*row["input_ids"], *(row["anchor_input_ids"] or ()))
+            if token >= known:
+                raise DataError(
+                    f"row {row['id']!r} ({row['language']}) has the token {token} "
+                    f"({tokenizer.convert_ids_to_tokens(token)!r}), and the model has embeddings for {known}: the "
+                    "tokenizer of model.path knows more than its model. Take the tokenizer that belongs to it, or "
+                    "resize the model (resize_token_embeddings) and save both"
+                )
 
 
 def _read(recipe: Recipe, paths: list[str]) -> tuple[Dataset, dict[str, int]]:
