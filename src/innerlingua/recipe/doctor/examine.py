@@ -32,7 +32,7 @@ from innerlingua.recipe.doctor.sharding import sharding
 from innerlingua.recipe.doctor.training import examine_training
 from innerlingua.recipe.model import adapter_config, load_model, load_tokenizer, trained_parts, with_layers
 from innerlingua.recipe.prior import Ingredients
-from innerlingua.recipe.rows import Rows, read_rows
+from innerlingua.recipe.rows import Rows, read_rows, refuse_unknown_tokens
 from innerlingua.recipe.schema import Recipe
 
 __all__ = ["examine"]
@@ -66,8 +66,20 @@ def examine(recipe: Recipe, path: str, watch: Watch, *, processes: int = 1) -> R
 
     watch.stage("the rows")
     recipe, tokenizer, rows = _rows(recipe, found, report)
+    if rows is not None and args is not None:
+        enough = False
+        with found.stage("trainer.dataloader_drop_last"):
+            build._refuse_no_step(args, processes, len(rows.train))
+            enough = True
+        args = args if enough else None
     watch.stage("the model")
     recipe, model = _model(recipe, found, report)
+    if rows is not None and model is not None and tokenizer is not None:
+        known = False
+        with found.stage("model.path"):
+            refuse_unknown_tokens(rows, tokenizer, model)
+            known = True
+        rows = rows if known else None
 
     if model is not None and args is not None and tokenizer is not None and rows is not None and _is_resolved(recipe):
         with tempfile.TemporaryDirectory(prefix="innerlingua-doctor-") as scratch:

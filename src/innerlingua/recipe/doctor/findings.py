@@ -10,6 +10,7 @@ from pathlib import Path
 import innerlingua
 from innerlingua.errors import InnerlinguaError, file_error
 from innerlingua.recipe.doctor.report import Finding, Level
+from innerlingua.recipe.loading import placed
 from innerlingua.recipe.schema import Recipe
 
 __all__ = ["Findings"]
@@ -46,7 +47,8 @@ class Findings:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("default")
             try:
-                yield
+                with placed(self._recipe):
+                    yield
                 if fine is not None:
                     self.add("ok", key, fine)
             except InnerlinguaError as error:

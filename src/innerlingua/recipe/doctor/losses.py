@@ -24,7 +24,16 @@ from innerlingua.recipe.doctor.prepared import Prepared
 from innerlingua.recipe.doctor.report import FirstStep, Gradients, Piece
 from innerlingua.training import Term
 
-__all__ = ["BALANCE", "CROSS_ENTROPY", "WatchedTerm", "first_step", "pieces", "run_micro_batch", "synchronise"]
+__all__ = [
+    "BALANCE",
+    "CROSS_ENTROPY",
+    "WatchedTerm",
+    "first_step",
+    "pieces",
+    "run_micro_batch",
+    "synchronise",
+    "without_gradient",
+]
 
 Step = Callable[[], None]
 
@@ -88,7 +97,7 @@ def first_step(prepared: Prepared, *, advance: Step) -> tuple[FirstStep, list[di
         loss=loss,
         logged=logged,
         gradients=_gradients(prepared),
-        without_gradient=_without_gradient(prepared),
+        without_gradient=without_gradient(prepared),
     )
     prepared.clear_gradients()
     return step, batches, seconds
@@ -205,9 +214,9 @@ def _norm(gradient: Tensor) -> Tensor:
     return norm
 
 
-def _without_gradient(prepared: Prepared) -> list[str]:
-    """Trained tensors that the first step does not move. An adapter's first matrix has no gradient while its second is
-    0, as it is at the start, and is no such tensor."""
+def without_gradient(prepared: Prepared) -> list[str]:
+    """Names of trained tensors that the first step does not move. An adapter's first matrix has no gradient while its
+    second is 0, as it is at the start, and is no such tensor."""
     return [
         name
         for name, parameter in prepared.trained()

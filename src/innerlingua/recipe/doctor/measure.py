@@ -42,7 +42,7 @@ class Measures:
     least: Batch | None = None
     most: Batch | None = None
     seconds: Sequence[float] = ()
-    out_of_memory: str | None = None
+    out_of_memory: torch.OutOfMemoryError | None = None
 
 
 def measure(prepared: Prepared, terms: Sequence[WatchedTerm], watch: Watch) -> Measures:
@@ -70,7 +70,7 @@ def measure(prepared: Prepared, terms: Sequence[WatchedTerm], watch: Watch) -> M
         return Measures(losses, least, most, seconds)
     except torch.OutOfMemoryError as error:
         prepared.clear_gradients()
-        return Measures(least=found.least, most=found.most, out_of_memory=" ".join(str(error).split())[:200])
+        return Measures(least=found.least, most=found.most, out_of_memory=error)
 
 
 def _by_length(prepared: Prepared, terms: Sequence[WatchedTerm]) -> list[int]:

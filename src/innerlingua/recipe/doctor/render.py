@@ -277,8 +277,10 @@ _SECTIONS: dict[str, Callable[[Any], Iterator[str]]] = {
 def _findings(findings: Iterable[facts.Finding]) -> Iterator[str]:
     found = sorted(findings, key=lambda finding: _ORDER.index(finding.level))
     for finding in found:
-        place = f"{finding.where}: {finding.key}" if finding.level != "ok" else finding.key
-        text = f"{place}: {finding.what}{f'. {_capital(finding.remedy)}' if finding.remedy else ''}"
+        place = f"{finding.where}: {finding.key}: " if finding.level != "ok" else f"{finding.key}: "
+        if finding.what.startswith(finding.where) or not finding.key:
+            place = ""  # it says so itself
+        text = f"{place}{finding.what}{f'. {_capital(finding.remedy)}' if finding.remedy else ''}"
         for number, line in enumerate(text.splitlines()):
             start = f"  {finding.level:<8}" if number == 0 else " " * 10
             yield from _wrapped(line, start)

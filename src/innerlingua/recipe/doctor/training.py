@@ -52,6 +52,8 @@ def examine_training(
     measures = Measures()
     with found.stage("trainer", "a first step runs"):
         measures = measure(prepared, terms, watch)
+        if measures.out_of_memory is not None:
+            raise build.too_large(given.args, measures.out_of_memory)
     _report_measures(given, prepared, measures, found, report, processes)
     if state is not None:
         assert report.model is not None
@@ -119,14 +121,6 @@ def _report_measures(
     given: Ingredients, prepared: Prepared, measures: Measures, found: Findings, report: Report, processes: int
 ) -> None:
     trainer = prepared.trainer
-    if measures.out_of_memory is not None:
-        found.add(
-            "warning",
-            "trainer.per_device_train_batch_size",
-            f"{trainer.args.device} ran out of memory in a forward and a backward pass, as the training would: "
-            f"{measures.out_of_memory}",
-            "a smaller micro-batch with more accumulation, trainer.gradient_checkpointing: true, or the section peft",
-        )
     assert report.data is not None
     live = given.recipe.alignment is not None and given.recipe.alignment.anchor == "live"
     if prepared.plan.steps:
