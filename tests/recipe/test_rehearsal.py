@@ -92,6 +92,22 @@ def test_all_that_is_out_of_range_comes_at_once(path: Path) -> None:
     assert len(message(path, max_steps=0, seed=-1, nonsense=1).splitlines()) == 3
 
 
+def test_an_option_means_text_where_text_is_meant_and_a_whole_number_is_a_number(path: Path) -> None:
+    words = ["--trainer.run-name", "5", "--trainer.output-dir", "2026", "--trainer.router-aux-loss-coef", "0"]
+    resolved = resolve_trainer(load_recipe(path, words)).trainer
+    assert (resolved["run_name"], resolved["output_dir"]) == ("5", "2026")
+    assert isinstance(resolved["router_aux_loss_coef"], float)
+    path.write_text(RECIPE + "  run_name: 5\n")
+    assert f"{path}, line 7: trainer.run_name is 5; it must be text" in message(path)
+
+
+@pytest.mark.parametrize(("key", "needed"), [("fsdp_config", "fsdp"), ("liger_kernel_config", "use_liger_kernel")])
+def test_a_field_that_nobody_would_read_is_refused(path: Path, key: str, needed: str) -> None:
+    path.write_text(RECIPE + f"  {key}: {{a: true}}\n")
+    with pytest.raises(RecipeError, match=rf"line 7: trainer.{key} does nothing without trainer.{needed}"):
+        load_recipe(path)
+
+
 @pytest.mark.parametrize(
     ("trainer", "says"),
     [
@@ -142,6 +158,7 @@ def test_two_faults_that_hide_each_other_are_both_named(path: Path) -> None:
         {"optim": "adafactor", "lr_scheduler_type": "constant"},
         {"optim": "sgd", "max_grad_norm": 0},
         {"lr_scheduler_type": "cosine_with_min_lr", "lr_scheduler_kwargs": {"min_lr": 1e-6}},
+        {"lr_scheduler_type": "polynomial", "lr_scheduler_kwargs": {"power": 2}},
         {"lr_scheduler_type": "warmup_stable_decay", "lr_scheduler_kwargs": {"num_decay_steps": 10}},
         {"gradient_checkpointing": True, "gradient_accumulation_steps": 64, "per_device_train_batch_size": 512},
         {"dataloader_num_workers": 4, "dataloader_prefetch_factor": 2, "dataloader_persistent_workers": True},

@@ -25,6 +25,11 @@ class Origin:
                 return override
         return None
 
+    def written(self, path: tuple[str, ...]) -> str | None:
+        """The words of the option that set the key at `path` itself, None where there is no such option."""
+        override = self.override(path)
+        return override.text if override is not None and override.path == path else None
+
     def where(self, path: tuple[str, ...]) -> str:
         """`command line, --trainer.seed`, or `recipe.yaml, line 7`, or `recipe.yaml` for a key that stands nowhere."""
         override = self.override(path)

@@ -33,7 +33,16 @@ from huggingface_hub.utils._validators import validate_repo_id
 from peft import LoraConfig
 from tokenizers import Tokenizer, models
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerFast, PrinterCallback, Qwen3MoeConfig, Qwen3MoeForCausalLM
+from transformers import (
+    PreTrainedTokenizerFast,
+    PrinterCallback,
+    Qwen3MoeConfig,
+    Qwen3MoeForCausalLM,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled, unset_hf_deepspeed_config
 from transformers.integrations.integration_utils import get_reporting_integration_callbacks
 from transformers.utils.import_utils import is_liger_kernel_available
@@ -51,6 +60,7 @@ TERM_NAMES = {"alignment": RoutingAlignment.name}
 """From a section of the recipe to the name under which its term is logged. A later method is one more row."""
 
 _ROWS_OF_A_PROCESS = 2
+_STEPS = 1000  # of a training whose rows are not counted yet
 _LONGEST = 600
 
 
@@ -108,7 +118,7 @@ def _build(recipe: Recipe) -> None:
         trainer.get_train_dataloader()
         if trainer.eval_dataset is not None:
             trainer.get_eval_dataloader()
-        trainer.create_optimizer_and_scheduler(num_training_steps=1000)
+        trainer.create_optimizer_and_scheduler(num_training_steps=trainer.args.max_steps)
 
 
 def _train(recipe: Recipe) -> None:
@@ -162,7 +172,7 @@ def _trainer(recipe: Recipe) -> Iterator[Trainer | None]:
         args = _config(
             recipe,
             output_dir=folder,
-            max_steps=1,
+            max_steps=asked.max_steps if asked.max_steps > 0 else _STEPS,  # schedules divide by them
             disable_tqdm=True,
             logging_strategy="steps",
             logging_steps=1,
@@ -189,6 +199,7 @@ def _trainer(recipe: Recipe) -> Iterator[Trainer | None]:
             terms=[_StandIn(TERM_NAMES[section]) for section in recipe.terms],
         )
         trainer.remove_callback(PrinterCallback)
+        trainer.add_callback(_OneStep)
         yield trainer
 
 
@@ -222,6 +233,14 @@ def _tokenizer() -> PreTrainedTokenizerFast:
 
 def _rows(count: int) -> datasets.Dataset:
     return datasets.Dataset.from_dict({"input_ids": [[2, 3, 1]] * count, "labels": [[2, 3, 1]] * count})
+
+
+class _OneStep(TrainerCallback):
+    """Ends the training after its first step."""
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Called by the Trainer after each step."""
+        control.should_training_stop = True
 
 
 class _StandIn:

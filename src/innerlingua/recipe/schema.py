@@ -75,6 +75,9 @@ TRAINER_REFUSED: Mapping[str, str] = {
 """Fields of `trl.SFTConfig` that another section owns, or that would come too late, with the remedy."""
 
 
+TRAINER_NEEDS: Mapping[str, str] = {"fsdp_config": "fsdp", "liger_kernel_config": "use_liger_kernel"}
+"""Fields that nobody reads when another is not set."""
+
 TEXT_WANTED = "recipe_text"
 """The type of our own errors about a value that should have been text."""
 
@@ -279,6 +282,10 @@ class Recipe(_Section):
         """The file and line, or the option, that says `key` (dotted), for the opening of a message."""
         return self._origin.where(tuple(key.split(".")))
 
+    def written(self, key: str) -> str | None:
+        """The words of the option that set `key` itself, before they were read as YAML; None when no option did."""
+        return self._origin.written(tuple(key.split(".")))
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.peft is not None and self.model.train != "all":
@@ -315,6 +322,9 @@ class Recipe(_Section):
                 "trainer.load_best_model_at_end: true needs the section peft: transformers would bring back everything "
                 "but the fused experts (transformers issue 48805). Leave it out and load the checkpoint that is best"
             )
+        for key, needed in TRAINER_NEEDS.items():
+            if self.trainer.get(key) and not self.trainer.get(needed):
+                raise _problem(f"trainer.{key} does nothing without trainer.{needed}: set that, or leave {key} out")
         for key in ("packing", "padding_free"):
             if not self.trainer.get(key):
                 continue

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import Enum
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -45,8 +45,7 @@ def resolve_trainer(recipe: Recipe) -> Recipe:
     Raises `RecipeError` for a field that `trl.SFTConfig` does not have (with the nearest one), a value of a wrong type,
     or a number out of its range.
     """
-    given = recipe.trainer
-    _check_fields(recipe)
+    given = _checked(recipe)
     cpu = bool(given.get("use_cpu", not torch.cuda.is_available()))
     machine = {"use_cpu": True, "bf16": False} if cpu else {"bf16": not given.get("fp16", False)}
     evaluation = {"eval_strategy": "epoch"} if recipe.data.eval is not None else {}
@@ -67,33 +66,50 @@ def trainer_values(recipe: Recipe) -> dict[str, Any]:
     return {key: value for key, value in recipe.trainer.items() if key not in _TOKENISING}
 
 
-def _check_fields(recipe: Recipe) -> None:
+def _checked(recipe: Recipe) -> dict[str, Any]:
+    """The section's fields, each as its type: on the command line 5 may be text, and 0 stands for 0.0 everywhere."""
     fields = {field.name: field for field in dataclasses.fields(SFTConfig) if field.init}
     hints = get_type_hints(SFTConfig)
+    values: dict[str, Any] = {}
     problems = []
     for key, value in recipe.trainer.items():
-        problem = _problem_of(key, value, fields, hints)
-        if problem is not None:
+        problem = f"trainer.{key} is no field of trl.SFTConfig{nearest(key, fields)}"
+        if key in fields:
+            values[key] = _as_meant(value, recipe.written(f"trainer.{key}"), hints[key])
+            problem = _problem_of(key, values[key], hints[key], fields[key].metadata.get("choices"))
+        if problem:
             problems.append(f"{recipe.where(f'trainer.{key}')}: {problem}")
     if problems:
         raise RecipeError("\n".join(problems))
+    return values
 
 
-def _problem_of(
-    key: str, value: Any, fields: Mapping[str, dataclasses.Field[Any]], hints: Mapping[str, Any]
-) -> str | None:
-    if key not in fields:
-        return f"trainer.{key} is no field of trl.SFTConfig{nearest(key, fields)}"
-    adapter: TypeAdapter[Any] = TypeAdapter(hints[key], config=ConfigDict(strict=True, arbitrary_types_allowed=True))
+def _as_meant(value: Any, written: str | None, hint: Any) -> Any:
+    if isinstance(value, int) and not isinstance(value, bool) and float in _kinds(hint) and int not in _kinds(hint):
+        return float(value)
+    if written is not None and value is not None and not _is_of(value, hint) and _is_of(written, hint):
+        return written
+    return value
+
+
+def _is_of(value: Any, hint: Any) -> bool:
+    adapter: TypeAdapter[Any] = TypeAdapter(hint, config=ConfigDict(strict=True, arbitrary_types_allowed=True))
     try:
         adapter.validate_python(value)
     except ValidationError:
-        return f"trainer.{key} is {shown(value)}; it must be {_type_name(hints[key])}"
-    choices = fields[key].metadata.get("choices") or _enumerated(hints[key])
+        return False
+    return True
+
+
+def _problem_of(key: str, value: Any, hint: Any, choices: Collection[str] | None) -> str:
+    """What is wrong with a value, in words; nothing when it is right."""
+    if not _is_of(value, hint):
+        return f"trainer.{key} is {shown(value)}; it must be {_type_name(hint)}"
+    choices = choices or _enumerated(hint)
     if choices and value is not None and value not in choices:
         return f"trainer.{key} is {shown(value)}{nearest(str(value), choices)}"
     demand = _demand(key, value)
-    return None if demand is None else f"trainer.{key} is {shown(value)}; it must be {demand}"
+    return f"trainer.{key} is {shown(value)}; it must be {demand}" if demand else ""
 
 
 def _demand(key: str, value: Any) -> str | None:
@@ -129,9 +145,13 @@ def shown(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
+def _kinds(hint: Any) -> tuple[Any, ...]:
+    return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+
+
 def _enumerated(hint: Any) -> list[str]:
     """The words of the enumeration that a field takes as text; none for other fields."""
-    kinds = [kind for kind in get_args(hint) if isinstance(kind, type) and issubclass(kind, Enum)]
+    kinds = [kind for kind in _kinds(hint) if isinstance(kind, type) and issubclass(kind, Enum)]
     return [str(member.value) for kind in kinds for member in kind]
 
 
@@ -144,7 +164,11 @@ def _type_name(hint: Any) -> str:
         list: "a list",
         dict: "a mapping",
     }
-    kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     # An enumeration of the libraries is written as text, and its annotation names text beside it.
-    known = [words[kind] for kind in (get_origin(kind) or kind for kind in kinds) if kind in words]
+    known = []
+    for kind in _kinds(hint):
+        word = words.get(get_origin(kind) or kind)
+        inner = words.get(get_args(kind)[-1]) if get_origin(kind) in (list, dict) else None
+        if word:
+            known.append(f"{word} {'to' if get_origin(kind) is dict else 'of'} {inner}" if inner else word)
     return " or ".join(known) or str(hint)
