@@ -364,9 +364,9 @@ def test_a_tap_tells_and_stays(phone: Visit) -> None:
         box = page.locator(selector).bounding_box()
         assert box
         page.locator(selector).tap(position={"x": box["width"] * 0.7, "y": box["height"] * depth})
-        assert told in page.inner_text("#tip")
-        page.tap("h1")
-        page.locator("#tip").wait_for(state="hidden")
+        page.locator("#tip", has_text=told).wait_for()
+    page.tap("h1")
+    page.locator("#tip").wait_for(state="hidden")
 
 
 def test_a_phone_zooms_by_buttons(phone: Visit) -> None:

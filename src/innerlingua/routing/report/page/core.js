@@ -104,6 +104,10 @@ const leaveTip = (event) => { if (event.pointerType !== "touch") hideTip(); };
 addEventListener("pointerdown", (event) => { if (event.pointerType === "touch") hideTip(); }, true);
 addEventListener("touchmove", hideTip, { passive: true });
 
+// The focus leaves a figure after the finger has already asked another one: only the asked one's tip is hidden then.
+let asked = null;
+const blurTip = (node) => { if (asked === node) hideTip(); };
+
 Object.assign(state, {
   language: "", measure: "js", profile: 0, against: -1, layer: 0, mode: "models", pins: new Set(), zoom: null,
   panelSort: "largest", matrixLayer: -1, scatterLayer: "band", quantity: "mean", expertView: "value", pair: "",

@@ -183,6 +183,7 @@ function wireCurves(node, walker, lines, colours) {
   };
   const walk = (index, y, clientX, clientY) => {
     cursor = index;
+    asked = node;
     let rows = lines.filter((line) => !line.muted);
     if (y !== null) {
       const near = lines.filter((line) => line.muted && known(line.mean[index])).sort((a, b) => Math.abs(scales.yOf(a.mean[index]) - y) - Math.abs(scales.yOf(b.mean[index]) - y))[0];
@@ -248,7 +249,7 @@ function wireCurves(node, walker, lines, colours) {
     else if (event.key === "Escape") { hideTip(); set({ zoom: null }); focusCurves(); }
     else if (event.key === "Enter" && cursor >= 0) { set({ layer: cursor }); announce(`Layer ${layers[cursor]} taken.`); }
   });
-  node.addEventListener("blur", () => { walker.setAttribute("visibility", "hidden"); hideTip(); });
+  node.addEventListener("blur", () => { walker.setAttribute("visibility", "hidden"); blurTip(node); });
 }
 
 /** A chart that was drawn anew has lost the focus. */

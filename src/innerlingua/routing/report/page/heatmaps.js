@@ -116,7 +116,7 @@ function wireHeat(canvas) {
     const inside = i >= 0 && i < canvas.map.rows.length && j < canvas.map.columns.length;
     return inside && (j >= 0 || event.type === "click") ? [i, Math.max(j, -1)] : null;
   };
-  const show = (x, y) => { const lines = canvas.map.describe(...at); showTip(lines, x, y); return lines; };
+  const show = (x, y) => { asked = canvas; const lines = canvas.map.describe(...at); showTip(lines, x, y); return lines; };
   canvas.addEventListener("pointermove", (event) => {
     at = cellOf(event);
     canvas.style.cursor = at ? "crosshair" : "default";
@@ -125,7 +125,7 @@ function wireHeat(canvas) {
   canvas.addEventListener("pointerdown", (event) => { at = cellOf(event); if (at) show(event.clientX, event.clientY); });
   canvas.addEventListener("pointerleave", leaveTip);
   canvas.addEventListener("click", (event) => { const cell = cellOf(event); if (cell) canvas.map.pick?.(...cell); });
-  canvas.addEventListener("blur", hideTip);
+  canvas.addEventListener("blur", () => blurTip(canvas));
   canvas.addEventListener("keydown", (event) => {
     const step = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
     if (event.key === "Enter" && at) canvas.map.pick?.(...at);

@@ -12,11 +12,13 @@ function drawGlance() {
   cards.push(card("Languages against the anchor", String(targets.length), `${grouped(pairs)} pairs, anchor ${nameOf(data.anchor)}`));
   cards.push(card(first.suggested.trough ? "Suggested for alignment (trough)" : "Suggested for alignment (no trough)", spanText(bandLayers()), `of ${layers.length} MoE layers, by ${first.label}`));
   if (measureIndex("js") >= 0) {
-    const mean = (profile) => { const all = targets.map((code) => meanOver(profile, "js", code, band)).filter(known); return all.reduce((a, b) => a + b, 0) / all.length; };
+    const mean = (profile, codes) => { const all = codes.map((code) => meanOver(profile, "js", code, band)).filter(known); return all.reduce((a, b) => a + b, 0) / all.length; };
     for (const profile of profiles) {
-      const now = mean(profile), then = mean(first);
+      const now = mean(profile, targets), then = mean(first, targets);
       const change = profile === first ? "nats, mean over languages" : `${now <= then ? "−" : "+"}${Math.abs((1 - now / then) * 100).toFixed(0)} % against ${first.label}`;
-      cards.push(card(`JS in ${spanText(band)}: ${profile.label}`, number(now), change, category(profile.index, palette())));
+      const [never, seen] = [true, false].map((unseen) => targets.filter((code) => profile.unseen && profile.rows.includes(code) && profile.unseen.includes(code) === unseen));
+      const groups = never.length && seen.length ? `; seen ${number(mean(profile, seen))}, never seen ${number(mean(profile, never))}` : "";
+      cards.push(card(`JS in ${spanText(band)}: ${profile.label}`, number(now), change + groups, category(profile.index, palette())));
     }
     const ranked = targets.map((code) => [code, meanOver(first, "js", code, band)]).filter(([, x]) => known(x)).sort((a, b) => b[1] - a[1]);
     if (ranked.length > 1) {

@@ -101,6 +101,7 @@ function readable(token) {
 }
 
 function tokenTip(side, index, compare, x, y) {
+  asked = null;
   const experts = expertsOf(side, index), common = experts.filter((e) => compare.has(e)), own = experts.filter((e) => !compare.has(e));
   showTip([`${readable(opened.pair[side].tokens[index])} · layer ${layers[state.layer]}`, ["#009e73", "in common", common.join(", ") || "none"],
     [side === "target" ? "#4aa8e0" : "#e69f00", "only here", own.join(", ") || "none"]], x, y);
