@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page
-from stored_runs import LANGUAGES, answers, changed, rows_of, write_folder
+from stored_runs import LANGUAGES, answers, changed, rows_of, write_folder, write_scores
 
 from browser import Visit, running
+from innerlingua.data.languages import LANGUAGES as CODES
 from innerlingua.evaluation import compare_runs
 from innerlingua.evaluation.outcome import Comparison
 from innerlingua.evaluation.page import write_page
@@ -201,6 +202,23 @@ def test_a_phone_needs_no_sideways_scrolling(browser: Browser, page_file: Path, 
     visit = Visit(context.new_page(), page_file.as_uri())
     visit.page.wait_for_selector("html[data-ready]")
     assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
+    assert visit.errors == []
+    context.close()
+
+
+def test_many_languages_and_long_labels_stay_readable(browser: Browser, tmp_path: Path) -> None:
+    rng, codes = np.random.default_rng(1), ["eng_Latn", *list(CODES)[:30]]
+    base = {("mmlu", code): answers(rng, 200, 0.3) for code in codes}
+    after = {key: changed(rng, scores, lost=0.0, won=0.5) for key, scores in base.items()}
+    folders = [write_scores(tmp_path / name, one, label=name * 60) for name, one in (("a", base), ("b", after))]
+    write_page(compare_runs(folders, replicates=200, permutations=199), tmp_path / "many.html")
+    context = browser.new_context(viewport={"width": 320, "height": 700}, has_touch=True, is_mobile=True)
+    visit = Visit(context.new_page(), (tmp_path / "many.html").as_uri())
+    visit.page.wait_for_selector("html[data-ready]")
+    assert visit.page.evaluate("document.documentElement.scrollWidth") <= 320
+    assert visit.page.locator("#forest g.row").count() == 32
+    assert visit.page.locator("#words li").count() == 11
+    assert "22 more findings" in visit.page.locator("#words li").last.inner_text()
     assert visit.errors == []
     context.close()
 

@@ -123,13 +123,16 @@ def _print(result: Comparison) -> None:
         for baseline, method in result.pairs:
             rows = result.rows(benchmark, measure, baseline, method)
             console.print(f"\n{benchmark}, {measure}: {method} against {baseline}", style="bold", markup=False)
-            for row in rows if len(rows) == 1 else [row for row in rows if row.kind != "language"]:
+            alone = sum(row.kind == "language" for row in rows) == 1
+            for row in [row for row in rows if row.kind != "language" or alone]:
                 console.print(f"{_name(row)}: {row.words}.", markup=False)
             console.print(_table(result, rows, console))
             for line in _unanswered(result, rows):
                 console.print(line, markup=False)
     if any(row.verdict == "noise" for row in result.differences):
         console.print("noise: no difference that these samples could show; the smallest they could show is given.")
+    if any(row.verdict == "same" for row in result.differences):
+        console.print("same: the same score on every sample.")
     if any(row.verdict == "uncorrected" for row in result.differences):
         console.print("alone: significant alone, not after correction for the number of tests.")
     console.print(method_in_words(result), markup=False)

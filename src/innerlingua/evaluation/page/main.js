@@ -1,5 +1,7 @@
 // Sets the page up: heading, cards, controls, how it was computed; then draws, and draws again when the state changes.
 
+const MOST_WORDS = 10;
+
 function drawGlance() {
   const rows = differences(), { baseline, method } = chosenPair(), colours = palette(), cards = [];
   for (const row of rows.filter((one) => one.kind !== "language")) {
@@ -10,8 +12,10 @@ function drawGlance() {
   const smallest = targets.map((row) => row.smallest).filter((x) => x !== null);
   if (smallest.length) cards.push(card("Smallest difference that could be shown", smallest.length > 1 ? `${points(Math.min(...smallest))} to ${points(Math.max(...smallest))}` : points(smallest[0]), `in one language, with ${Math.round(data.settings.power * 100)} % power`));
   byId("cards").replaceChildren(...cards);
-  const spoken = rows.filter((row) => row.kind !== "language" || row.verdict === "better" || row.verdict === "worse" || rows.length === 1);
-  byId("words").replaceChildren(...spoken.map((row) => make("li", {}, make("b", {}, `${longName(row)}: `), `${row.words}.`)));
+  const spoken = ordered(rows).filter((row) => row.kind !== "language" || row.verdict === "better" || row.verdict === "worse" || targets.length === 1);
+  const shown = spoken.slice(0, MOST_WORDS), more = spoken.length - shown.length;
+  byId("words").replaceChildren(...shown.map((row) => make("li", {}, make("b", {}, `${longName(row)}: `), `${row.words}.`)),
+    ...(more ? [make("li", {}, `${more} more findings are in the figure and the table.`)] : []));
 }
 
 function drawHow() {
