@@ -252,7 +252,21 @@ def test_script_shares_are_those_of_one_text_at_a_time() -> None:
         assert [None if np.isnan(share) else share for share in shares.tolist()] == expected
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"language": ["swh_Latn"]}, r"line 2: language must be text, not \['swh_Latn'\]"),
+        ({"spans": [[0, 9000, 0, 1]]}, r"line 2: spans\[0\] has \[0, 9000\)"),
+        ({"group": 1.5}, "line 2: group must be text"),
+        ({"text": None, "anchor_text": None, "messages": [], "anchor_messages": []}, "line 2: messages, where .* text"),
+    ],
+)
+def test_what_training_would_refuse_is_refused(write: Write, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        check_pairs(write([row(0), {**row(1), **changes}]))
+
+
 @pytest.mark.parametrize("near", [0, 1.5])
 def test_a_likeness_outside_its_range_is_refused(write: Write, near: float) -> None:
-    with pytest.raises(DataError, match="near is"):
+    with pytest.raises(DataError, match=r"--near .*: a likeness"):
         check_pairs(write([row(0)]), near=near)

@@ -97,6 +97,36 @@ def test_a_killed_run_continues_to_the_same_rows(write: Write, tmp_path: Path) -
     play(tmp_path, write, kills=3, rows=120)
 
 
+def test_control_c_keeps_what_is_done_and_says_so(write: Write, tmp_path: Path) -> None:
+    source = write(
+        [{"id": f"r{n}", "language": "eng_Latn", "text": "The river is wide and the boat is old"} for n in range(60)],
+        "source.jsonl",
+    )
+    out = tmp_path / "out.jsonl"
+    with FaultServer(answer=answer, latency=0.2) as server:
+        words = command(server, source, out)
+        process = subprocess.Popen(
+            words,
+            stderr=subprocess.PIPE,
+            text=True,
+            # A test that runs in the background would hand down that the signal is ignored.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+        while process.poll() is None and server.requests < 20:
+            time.sleep(0.002)
+        process.send_signal(signal.SIGINT)
+        told = process.communicate()[1]
+        assert process.returncode == 130, told
+        assert "What is done is kept" in told
+        assert "Traceback" not in told
+        assert not out.exists()
+        kept = len((tmp_path / "out.jsonl.journal").read_bytes().splitlines()) - 1
+        assert kept > 0
+        before = server.requests
+        run(words)
+        assert server.requests == before + 60 - kept
+
+
 def test_a_full_disk_stops_the_run_at_once_and_loses_nothing(write: Write, tmp_path: Path) -> None:
     """Played by the limit that the system sets on the size of a file."""
     source = write(
@@ -116,6 +146,7 @@ def test_a_full_disk_stops_the_run_at_once_and_loses_nothing(write: Write, tmp_p
         )
         assert limited.returncode == 2, limited.stderr
         assert "out.jsonl.journal: File too large" in limited.stderr
+        assert len(limited.stderr.strip().splitlines()) == 1
         assert server.requests < 400
         journal = (tmp_path / "out.jsonl.journal").read_bytes()
         assert journal.endswith(b"\n")
@@ -125,6 +156,25 @@ def test_a_full_disk_stops_the_run_at_once_and_loses_nothing(write: Write, tmp_p
         run(words)
         assert server.requests == before + 400 - kept
     assert len(without_dates(out)) == 400
+
+
+@pytest.mark.parametrize("name", ["out.parquet", "out.jsonl", "folder"])
+def test_a_full_disk_leaves_no_half_file_of_pairs(write: Write, tmp_path: Path, name: str) -> None:
+    rows = [
+        {"id": f"r{n}", "language": "swh_Latn", "text": f"mto {n} {n * n}", "anchor_text": f"river {n} {n * n}"}
+        for n in range(2000)
+    ]
+    source = write(rows, "source.jsonl")
+    limited = subprocess.run(
+        [sys.executable, "-m", "innerlingua.cli", "data", "pair", str(source), "-o", str(tmp_path / name)],
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000)),
+    )
+    assert limited.returncode == 2, limited.stderr
+    assert f"{name}: " in limited.stderr
+    assert "Traceback" not in limited.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["source.jsonl"]
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM, T5Config, T5ForConditionalGeneration
 
 from innerlingua.data.local import LocalModel
-from innerlingua.data.work import Reply
+from innerlingua.data.work import Refused, Reply
 from innerlingua.errors import ModelError
 
 SETTINGS = {"temperature": 0.0, "top_p": 1.0, "max_tokens": 8, "seed": 1}
@@ -32,6 +33,7 @@ def causal(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     config = Qwen3Config(
         vocab_size=260,
+        max_position_embeddings=512,
         hidden_size=16,
         intermediate_size=16,
         num_hidden_layers=1,
@@ -107,6 +109,34 @@ def test_the_target_language_is_the_first_token_where_the_vocabulary_has_it(
     assert seen == [3, 3]
 
 
-def test_a_model_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_prompt_that_is_too_long_is_refused_and_the_others_of_its_batch_are_answered(causal: Path) -> None:
+    longest = Qwen3Config.from_pretrained(causal).max_position_embeddings
+
+    async def run() -> list[Reply | BaseException]:
+        async with LocalModel(str(causal), batch_size=4) as model:
+            texts = ["a", "b" * longest, "c"]
+            requests = (model.complete([{"role": "user", "content": t}], SETTINGS) for t in texts)
+            return list(await asyncio.gather(*requests, return_exceptions=True))
+
+    first, second, third = asyncio.run(run())
+    assert isinstance(first, Reply)
+    assert isinstance(third, Reply)
+    assert isinstance(second, Refused)
+    assert f"8 tokens too many: prompt and --max-tokens 8 are more than the {longest}" in str(second)
+
+
+def test_a_model_that_cannot_be_loaded_is_named(causal: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="cannot be loaded"):
         ask(tmp_path, ["a"])
+    with pytest.raises(ModelError, match="no such folder"):
+        ask(tmp_path / "nothing", ["a"])
+    damaged, mute = tmp_path / "damaged", tmp_path / "mute"
+    for folder in (damaged, mute):
+        shutil.copytree(causal, folder)
+    (damaged / "model.safetensors").write_bytes(b"garbage")
+    with pytest.raises(ModelError, match=r"cannot be loaded \(.*header"):
+        ask(damaged, ["a"])
+    for file in mute.glob("*token*"):
+        file.unlink()
+    with pytest.raises(ModelError, match=r"no tokens of a text|cannot be loaded"):
+        ask(mute, ["a"])

@@ -29,10 +29,12 @@ def is_main_process() -> bool:
 def say(text: str) -> None:
     """Print `text` as it is (paths are not wrapped, brackets are no markup), once per group of processes."""
     if is_main_process():
-        Console(highlight=False, soft_wrap=True).print(escape(text))
+        Console(highlight=False, soft_wrap=True, emoji=False).print(escape(text))
 
 
 def fail(text: str) -> None:
     """Print one error message on standard error; a process of a group other than the first says which it is."""
     rank = "" if is_main_process() else escape(f"[rank {os.environ['RANK']}] ")
-    Console(stderr=True, highlight=False, soft_wrap=True).print(f"{rank}[bold red]error:[/] {escape(text)}")
+    Console(stderr=True, highlight=False, soft_wrap=True, emoji=False).print(
+        f"{rank}[bold red]error:[/] {escape(text)}"
+    )

@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Final, Protocol, Self, TypeVar
 
 from innerlingua.data.wording import counted
-from innerlingua.data.work import ApiKey, ChatClient, Endpoint, Outcome, Reply
+from innerlingua.data.work import ApiKey, ChatClient, Endpoint, Outcome, Reply, check_url
 from innerlingua.errors import DataError
 
 __all__ = ["Backend", "ModelSpec", "Sampling", "first_rows", "require_whole"]
 
 
 _Row = TypeVar("_Row")
+_MOST: Final = 10_000
 
 
 class Backend(Protocol):
@@ -86,9 +87,15 @@ class ModelSpec:
     patience: float = 120.0
 
     def __post_init__(self) -> None:
+        if self.url is not None:
+            check_url(self.url, "--url")
+        if not self.model.strip():
+            raise DataError("--model: the name of a model is needed")
         for name in ("concurrency", "batch_size", "attempts"):
             if getattr(self, name) < 1:
                 raise DataError(f"--{name.replace('_', '-')} {getattr(self, name)}: at least 1")
+        if self.concurrency > _MOST:
+            raise DataError(f"--concurrency {self.concurrency}: at most {_MOST:,}, more than any server takes")
         for name in ("timeout", "patience"):
             if not getattr(self, name) > 0:
                 raise DataError(f"--{name} {getattr(self, name)}: seconds above 0")

@@ -6,6 +6,7 @@ folder of `datasets.save_to_disk`.
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
 import os
@@ -83,6 +84,11 @@ def replaced(path: Path) -> Iterator[Path]:
             shutil.rmtree(before)
         else:
             temporary.replace(path)
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        # A full disk, often; say which file could not be written.
+        raise OSError(error.errno or errno.EIO, error.strerror or str(error), str(path)) from error
     finally:
         if temporary.is_dir():
             shutil.rmtree(temporary)

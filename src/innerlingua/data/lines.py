@@ -24,6 +24,8 @@ _MAGIC: Final = (
     (b"\x28\xb5\x2f\xfd", "it is compressed by zstd; decompress it, or compress it by gzip"),
     (b"BZh", "it is compressed by bzip2; decompress it, or compress it by gzip"),
     (b"\xfd7zXZ", "it is compressed by xz; decompress it, or compress it by gzip"),
+    (b"\xff\xfe\0\0", "it is UTF-32; save it as UTF-8"),
+    (b"\0\0\xfe\xff", "it is UTF-32; save it as UTF-8"),
     (b"\xff\xfe", "it is UTF-16; save it as UTF-8"),
     (b"\xfe\xff", "it is UTF-16; save it as UTF-8"),
 )
@@ -69,8 +71,10 @@ def json_row(where: str, line: bytes, *, first: bool) -> Row:
         raise DataError(f"{where}: {_broken(error, text)}") from error
     except RecursionError as error:
         raise DataError(f"{where}: broken JSON: nested too deeply to be a row.") from error
-    except ValueError as error:  # a key twice, NaN, or a number of thousands of digits
+    except _RowError as error:
         raise DataError(f"{where}: {error}.") from error
+    except ValueError as error:
+        raise DataError(f"{where}: a number with thousands of digits; write it as a text, in quotes.") from error
     if not isinstance(row, dict):
         raise DataError(
             f"{where}: {_KINDS[type(row)]} where a row must be an object, such as "

@@ -10,13 +10,16 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
-from innerlingua.data.work import Reply
+from innerlingua.data.work import Refused, Reply
 from innerlingua.errors import ModelError
 
 __all__ = ["LocalModel"]
+
+_QUOTED: Final = 300
 
 
 class LocalModel:
@@ -50,17 +53,25 @@ class LocalModel:
 
     def _load(self) -> None:
         import torch
+        from safetensors import SafetensorError
         from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
+        if self._name.startswith((".", "/", "~")) and not Path(self._name).is_dir():
+            raise ModelError(f"--model {self._name}: no such folder. Give a folder or hub name, or --url for a server.")
         try:
             config = AutoConfig.from_pretrained(self._name, revision=self._revision)
             self._tokenizer: Any = AutoTokenizer.from_pretrained(self._name, revision=self._revision)
             kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
             self._model: Any = kind.from_pretrained(self._name, revision=self._revision, dtype="auto")
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+            told = " ".join(str(error).split())
             raise ModelError(
-                f"--model {self._name}: cannot be loaded ({error}). Give a folder or hub name, or --url for a server."
+                f"--model {self._name}: cannot be loaded ({told[:_QUOTED]}). Give a folder or hub name, or --url for a "
+                "server."
             ) from error
+        if not self._tokenizer("1 + 1").input_ids:
+            raise ModelError(f"--model {self._name}: its tokenizer makes no tokens of a text; save a tokenizer with it")
+        self._longest = config.to_dict().get("max_position_embeddings")
         self._seq2seq = bool(config.is_encoder_decoder)
         self._model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
         if self._tokenizer.pad_token is None:
@@ -95,14 +106,34 @@ class LocalModel:
                         answer.set_exception(error)
                 continue
             for (*_, answer), reply in zip(batch, replies, strict=True):
-                if not answer.done():
+                if answer.done():
+                    continue
+                if isinstance(reply, Refused):
+                    answer.set_exception(reply)
+                else:
                     answer.set_result(reply)
 
-    def _generate(self, conversations: list[list[dict[str, str]]], settings: dict[str, Any]) -> list[Reply]:
+    def _generate(self, conversations: list[list[dict[str, str]]], settings: dict[str, Any]) -> list[Reply | Refused]:
         if self._seq2seq:
             return [self._translated(messages[-1]["content"], settings) for messages in conversations]
         texts = [self._rendered(messages) for messages in conversations]
-        return [self._reply(text, cut) for text, cut in self._run(texts, settings)]
+        fitting = [text for text in texts if self._room(text, settings) >= 0]
+        replies = iter([self._reply(text, cut) for text, cut in self._run(fitting, settings)] if fitting else [])
+        return [next(replies) if self._room(text, settings) >= 0 else self._too_long(text, settings) for text in texts]
+
+    def _room(self, text: str, settings: dict[str, Any]) -> int:
+        """How many tokens the model takes beyond this prompt and its answer; 0 when it names no limit."""
+        if self._longest is None:
+            return 0
+        templated = self._tokenizer.chat_template is not None
+        length = len(self._tokenizer(text, add_special_tokens=not templated).input_ids)
+        return int(self._longest) - length - int(settings["max_tokens"])
+
+    def _too_long(self, text: str, settings: dict[str, Any]) -> Refused:
+        return Refused(
+            f"{-self._room(text, settings)} tokens too many: prompt and --max-tokens {settings['max_tokens']} are more "
+            f"than the {self._longest} that the model takes; lower --max-tokens, or leave the row out"
+        )
 
     def _translated(self, text: str, settings: dict[str, Any]) -> Reply:
         lines = text.split("\n")

@@ -26,6 +26,7 @@ __all__ = [
     "Shape",
     "check_spans",
     "final_text",
+    "group_of",
     "is_blank",
     "read_content",
     "row_id_of",
@@ -125,6 +126,18 @@ def row_id_of(row: dict[str, Any], where: str) -> str:
     if not str(value).strip():
         raise DataError(f"{where}: id is empty")
     return str(value)
+
+
+def group_of(row: dict[str, Any], where: str) -> str | None:
+    """The group of a row as text, if it has one.
+
+    Raises:
+        DataError: it is neither text nor an integer.
+    """
+    value = row.get("group")
+    if value is not None and (isinstance(value, bool) or not isinstance(value, str | int)):
+        raise DataError(f"{where}: group must be text (or an integer), not {value!r}")
+    return None if value is None else str(value)
 
 
 def _content_columns(names: set[str], where: str, unknown: list[str]) -> tuple[str, ...]:

@@ -222,6 +222,11 @@ def _csv(name: str, file: Path, delimiter: str) -> Iterator[tuple[int, Row]]:
     except csv.Error as error:
         # The reader finds out at the end of a broken row; the fault stands somewhere between.
         lines = f"line {before + 1}" if reader.line_num <= before + 1 else f"lines {before + 1} to {reader.line_num}"
+        if "new-line character" in str(error):
+            raise DataError(
+                f"{name}, {lines}: broken CSV: a carriage return that ends no line. End lines with line feeds, and "
+                "quote cells that hold either."
+            ) from error
         raise DataError(
             f"{name}, {lines}: broken CSV: {error}. Cells that hold {delimiter!r}, quotes or line breaks stand in "
             "quotes, and a quote inside them is written twice (RFC 4180)."

@@ -86,7 +86,10 @@ def load_template(name: str, known: Mapping[str, str], *, needs: str) -> Templat
     path = Path(name)
     if not path.is_file():
         raise DataError(f"--template {name!r}: no such template or file{nearest(name, known)}")
-    text = path.read_text(encoding="utf-8").strip("\n")
+    try:
+        text = path.read_text(encoding="utf-8").strip("\n")
+    except UnicodeDecodeError as error:
+        raise DataError(f"--template {name}: no text in UTF-8; a template is a text file") from error
     if "{" + needs + "}" not in text:
         raise DataError(f"--template {name}: the text must hold {{{needs}}}, where the row's text goes")
     return Template(path.name, text)

@@ -136,6 +136,7 @@ def translate(
         limits=limits or Limits(),
         quality=quality,
         identifier=identifier,
+        unidentified=not identify,
     )
     # What decides an answer; which rows and languages are asked for may grow from run to run.
     job = {
@@ -170,6 +171,7 @@ class _Run:
     limits: Limits
     quality: Quality | None
     identifier: Identifier | None
+    unidentified: bool
 
     def template_of(self, row: Translatable) -> Template:
         if self.template is not None:
@@ -339,7 +341,7 @@ def _write(run: _Run, journal: Journal, out: Path, settings: dict[str, Any], lic
     write_rows(out, kept())
     write_rows(aside_path, aside())
     counts["unanswered"] = counts["asked"] - counts["translated"] - counts["set_aside"]
-    identifier = run.identifier.name if run.identifier else "none installed"
+    identifier = run.identifier.name if run.identifier else "not asked for" if run.unidentified else "none installed"
     told = {name: count for name, count in counts.items() if count or name in _ALWAYS}
     card = write_card(
         out,

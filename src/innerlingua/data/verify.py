@@ -121,7 +121,8 @@ def verify(
         )
     sampling = sampling or Sampling(temperature=0.7 if samples > 1 else 0.0)
     known = known_languages(language_names)
-    for code in (anchor_language, *(languages or [])):
+    check_language(anchor_language, "--anchor-language", known=known)
+    for code in languages or []:
         check_language(code, "--language", known=known)
     take, chosen = _extractor(extract), _Templates(template)
     sources = open_sources(list(paths))

@@ -24,7 +24,18 @@ from innerlingua.data.checking.overlap import EvaluationSet, Hit, open_evaluatio
 from innerlingua.data.languages import ENGLISH, check_language, known_languages
 from innerlingua.data.licences import NOT_STATED, licence_of
 from innerlingua.data.parallel import expand_parallel
-from innerlingua.data.rows import PREFIX, Shape, is_blank, read_content, row_id_of, shape_of
+from innerlingua.data.rows import (
+    PREFIX,
+    Content,
+    Kind,
+    Shape,
+    check_spans,
+    group_of,
+    is_blank,
+    read_content,
+    row_id_of,
+    shape_of,
+)
 from innerlingua.data.scripts import code_points, script_of, script_shares
 from innerlingua.data.sources import Source, open_sources
 from innerlingua.errors import DataError
@@ -132,7 +143,7 @@ def check_pairs(
         DataError: a file or row cannot be read, `near` is outside (0, 1], a tokenizer is missing.
     """
     if not 0 < near <= 1:
-        raise DataError(f"near is {near}; a likeness is above 0 and at most 1")
+        raise DataError(f"--near {near}: a likeness is above 0 and at most 1")
     sources = open_sources(list(paths) if not isinstance(paths, str | Path) else paths)
     counter = _token_counter(tokenizer)
     sets = open_evaluation_sets(tests)
@@ -196,6 +207,8 @@ class _Check:
         self._sets = sets
         self._known = known
         self._count = counter
+        self._kind: Kind | None = None
+        self._kind_place = 0
         self._shapes: dict[tuple[str, ...], Shape] = {}
         self._languages: dict[str, _Language] = {}
         self._seen: set[int] = set()
@@ -239,19 +252,24 @@ class _Check:
         if shape is None:
             shape = self._shapes[present] = shape_of(present, where)
             self._ignored.update(shape.ignored)
-        language = row["language"]
-        if language not in self._known:
-            check_language(str(language), where, known=self._known)
-        row_id = row_id_of(row, where)
-        _, content = read_content(row, shape.columns, "", where)
+        language, row_id = row["language"], row_id_of(row, where)
+        if not isinstance(language, str):
+            raise DataError(f"{where}: language must be text, not {language!r}")
+        check_language(language, where, known=self._known)
+        kind, content = read_content(row, shape.columns, "", where)
+        if self._kind != kind:
+            self._check_kind(kind, place)
         target = tuple(pieces_of(list(content.values())))
         text = "\n".join(target)
         faults = self._languages.setdefault(language, _Language()).report
         faults.rows += 1
         anchor: tuple[str, ...] | None = None
+        anchor_content: Content | None = None
         blank = is_blank(content)
         if shape.has_anchor:
-            _, anchor_content = read_content(row, shape.columns, PREFIX, where)
+            anchor_kind, anchor_content = read_content(row, shape.columns, PREFIX, where)
+            if anchor_kind != kind:
+                raise DataError(f"{where}: the target has {kind} and the anchor {anchor_kind}; give both the same form")
             anchor = tuple(pieces_of(list(anchor_content.values())))
             blank = blank or is_blank(anchor_content)
             if target == anchor:
@@ -262,13 +280,22 @@ class _Check:
         if blank:
             faults.empty += 1
             self._example("empty", place, row_id)
+        if row.get("spans") is not None:
+            check_spans(row["spans"], content, anchor_content, where)
         self._note_ids(row_id, language, anchor, place)
         self._licences[licence_of(row) or NOT_STATED] += 1
         english: Literal["target", "anchor"] | None = "target" if language == ENGLISH else None
         if anchor is not None and (row.get("anchor_language") or ENGLISH) == ENGLISH:
             english = "anchor"
-        group = row.get("group")
-        return _Row(place, row_id, None if group is None else str(group), language, target, anchor, english, text)
+        return _Row(place, row_id, group_of(row, where), language, target, anchor, english, text)
+
+    def _check_kind(self, kind: Kind, place: int) -> None:
+        if self._kind is not None:
+            raise DataError(
+                f"{self._place(place)}: {kind}, where {self._place(self._kind_place)} has {self._kind}. One dataset "
+                "has one form of content; check the two apart."
+            )
+        self._kind, self._kind_place = kind, place
 
     def _note_ids(self, row_id: str, language: str, anchor: tuple[str, ...] | None, place: int) -> None:
         key = xxhash.xxh3_64_intdigest(f"{language}\0{row_id}".encode())

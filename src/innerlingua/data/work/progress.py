@@ -55,6 +55,9 @@ class WorkProgress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bar.stop()
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            told = f"{self._title}: stopped. What is done is kept: run the same command again to go on."
+            self._console.print(told, soft_wrap=True, highlight=False)
 
     def update(self, outcome: Outcome, width: int) -> None:
         """Show where the work is; called by the engine."""
