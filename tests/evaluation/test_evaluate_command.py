@@ -33,7 +33,7 @@ def run(command: Callable[..., Done], benchmarks: Path, models: Path, tmp_path: 
 
 def test_the_anchor_stands_beside_every_language(run: Callable[..., Done], models: Path, tmp_path: Path) -> None:
     done = run(
-        "--languages", "swh_Latn", "hin_Deva", "--label", "before", "after", "--seed", 3, 4,
+        "--languages", "swh_Latn,hin_Deva", "--label", "before", "after", "--seed", 3, 4,
         models=[models / "base", models / "tuned"], code=0,
     )  # fmt: skip
     scores = {}
@@ -93,6 +93,15 @@ def test_users_pairs_are_translated_both_ways(run: Callable[..., Done], tmp_path
     assert "BLEU" in done.out
 
 
+def test_a_language_without_a_name_is_named_by_the_user(run: Callable[..., Done], tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "verses.jsonl", [{"id": "1", "text": {"eng_Latn": "the sky", "hlt_Latn": "khan"}}])
+    options = {"tasks": [tmp_path / "verses.jsonl"]}
+    assert "hlt_Latn is no FLORES-200 code" in run("--max-new-tokens", 2, **options).err
+    run("--max-new-tokens", 2, "--language-name", "hlt_Latn=Matu Chin", **options, code=0)
+    (entry,) = json.loads((tmp_path / "out" / "base" / "results.json").read_text(encoding="utf-8"))["results"]
+    assert entry["task_version"].endswith("English>Matu Chin")
+
+
 @pytest.mark.parametrize(
     ("changes", "words", "message"),
     [
@@ -113,6 +122,8 @@ def test_users_pairs_are_translated_both_ways(run: Callable[..., Done], tmp_path
         ({"models": ["nowhere"]}, [], "nowhere: there is no such folder, and it is no name on the hub"),
         ({"models": ["./no/where"]}, [], "./no/where: there is no such folder"),
         ({}, ["--languages", "swa"], "belebele has no swa"),
+        ({}, ["--languages", " , "], "--languages: no value in it"),
+        ({}, ["--language-name", "hlt_Latn"], "is not CODE=NAME"),
         ({}, ["--label", "a", "b"], "--label: 2 given for 1 models"),
         ({}, ["--label", "a/b"], "it has no slash"),
         ({}, ["--label", ".."], "a label names a folder"),

@@ -10,7 +10,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from innerlingua.cli.many import many_values
+from innerlingua.cli.many import many_values, split
 from innerlingua.cli.output import say
 from innerlingua.errors import DataError
 
@@ -34,6 +34,9 @@ def evaluate(
         Path | None, typer.Option("--data", metavar="DIR", help="Local benchmarks; INNERLINGUA_DATA unless given.")
     ] = None,
     anchor: Annotated[str, typer.Option("--anchor", help="The language that stands beside all others.")] = "eng_Latn",
+    language_name: Annotated[
+        list[str] | None, typer.Option("--language-name", metavar="CODE=NAME", help="A language outside FLORES-200.")
+    ] = None,
     skip_missing: Annotated[
         bool, typer.Option("--skip-missing", help="Leave out languages that a benchmark lacks, and say so.")
     ] = False,
@@ -104,7 +107,14 @@ def evaluate(
     if output.exists() and not output.is_dir():
         raise DataError(f"-o {output}: a file; results need a folder")
     specs = read_models(models, labels=label, seeds=seed, revision=revision)
-    chosen = choose(tasks, languages, data=data_folder(data), anchor=anchor, skip_missing=skip_missing)
+    chosen = choose(
+        split(tasks, "--tasks") or [],
+        split(languages, "--languages"),
+        data=data_folder(data),
+        anchor=anchor,
+        skip_missing=skip_missing,
+        language_names=_names(language_name or []),
+    )
     for benchmark, asked in chosen.benchmarks:
         say(f"{benchmark.name}: {', '.join(asked)} ({_source(benchmark)})")
     for name, language in chosen.missing:
@@ -120,6 +130,16 @@ def evaluate(
     if chosen.missing:
         say(f"{len(chosen.missing)} of the languages asked for are not in a benchmark and were left out (above)")
     say(f"results: {', '.join(map(str, folders))}")
+
+
+def _names(given: list[str]) -> dict[str, str]:
+    names = {}
+    for word in given:
+        code, equals, name = word.partition("=")
+        if not equals or not code.strip() or not name.strip():
+            raise DataError(f"--language-name: {word!r} is not CODE=NAME, such as 'hlt_Latn=Matu Chin'")
+        names[code.strip()] = name.strip()
+    return names
 
 
 def _source(benchmark: Any) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from typer.core import TyperCommand
 
-__all__ = ["many_values"]
+from innerlingua.errors import DataError
+
+__all__ = ["many_values", "split"]
 
 
 def many_values(*options: str) -> type[TyperCommand]:
@@ -30,3 +33,13 @@ def many_values(*options: str) -> type[TyperCommand]:
             return super().parse_args(ctx, expanded)
 
     return ManyValues
+
+
+def split(given: Sequence[str] | None, option: str) -> list[str] | None:
+    """The values of an option, also where several are in one word: `a,b`. Raises `DataError` when nothing is in it."""
+    if given is None:
+        return None
+    values = [value.strip() for word in given for value in word.split(",") if value.strip()]
+    if not values:
+        raise DataError(f"{option}: no value in it")
+    return values

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -64,6 +64,7 @@ def choose(
     data: Path | None,
     anchor: str = ENGLISH,
     skip_missing: bool = False,
+    language_names: Mapping[str, str] | None = None,
 ) -> Chosen:
     """Find and read the benchmarks called `names`, in `languages` and the anchor language where they have it.
 
@@ -73,6 +74,7 @@ def choose(
         data: the folder of local benchmarks (`data_folder`).
         anchor: the language that stands beside all others.
         skip_missing: leave out a language that a benchmark lacks, and list it in `missing`.
+        language_names: English names of languages outside FLORES-200, which prompts of translation say.
 
     Raises:
         DataError: an unknown name, a benchmark that lacks a language, or a damaged file.
@@ -83,7 +85,7 @@ def choose(
     benchmarks: list[tuple[Benchmark, list[str]]] = []
     missing: list[tuple[str, str]] = []
     for name in dict.fromkeys(names):
-        benchmark = _find(name, data, anchor)
+        benchmark = _find(name, data, anchor, language_names)
         if any(benchmark.name == other.name for other, _ in benchmarks):
             raise DataError(f"--tasks: {benchmark.name} is named twice")
         has = benchmark.languages
@@ -99,6 +101,9 @@ def choose(
                 "--languages, or ask with --skip-missing for what each benchmark has"
             )
         missing += [(benchmark.name, code) for code in lacking]
+        for code in wanted:
+            if isinstance(benchmark, ParallelBenchmark) and code in has:
+                benchmark.named_sides(code)
         first = [anchor] if anchor in has else []
         asked = first + [code for code in wanted if code in has and code != anchor]
         if not asked:
@@ -107,7 +112,7 @@ def choose(
     return Chosen(benchmarks, missing, anchor)
 
 
-def _find(name: str, data: Path | None, anchor: str) -> Benchmark:
+def _find(name: str, data: Path | None, anchor: str, names: Mapping[str, str] | None) -> Benchmark:
     where, _, bare = name.rpartition(":")
     if where not in ("", "local", "harness"):
         raise DataError(f"--tasks {name}: {where}: is unknown; a benchmark is NAME, local:NAME or harness:NAME")
@@ -116,7 +121,7 @@ def _find(name: str, data: Path | None, anchor: str) -> Benchmark:
             raise DataError(f"--tasks {name}: the harness's benchmarks here are {', '.join(HARNESS)}")
         return HARNESS[bare]
     if os.sep in bare or bare.endswith(ENDINGS):
-        return _from_path(Path(bare), anchor)
+        return _from_path(Path(bare), anchor, names)
     if data is not None:
         path = find_file(bare, data, inside=_QUESTIONS)
         if path is not None and not is_parallel(path):
@@ -124,7 +129,7 @@ def _find(name: str, data: Path | None, anchor: str) -> Benchmark:
         stem, direction = _direction(bare)
         path = find_file(stem, data, inside=_SENTENCES)
         if path is not None and is_parallel(path):
-            return read_parallel_benchmark(f"{stem}_{direction}", path, direction, anchor=anchor)
+            return read_parallel_benchmark(f"{stem}_{direction}", path, direction, anchor=anchor, names=names)
     if where == "" and bare in HARNESS:
         return HARNESS[bare]
     known = [*_local_names(data), *(HARNESS if where == "" else [])]
@@ -133,7 +138,7 @@ def _find(name: str, data: Path | None, anchor: str) -> Benchmark:
     raise DataError(f"--tasks {name}: no such {kind} {place}{nearest(bare, known)}")
 
 
-def _from_path(path: Path, anchor: str) -> Benchmark:
+def _from_path(path: Path, anchor: str, names: Mapping[str, str] | None) -> Benchmark:
     stem, direction = path, None
     if not path.exists():
         base, direction = _direction(str(path))
@@ -142,7 +147,9 @@ def _from_path(path: Path, anchor: str) -> Benchmark:
             raise DataError(f"--tasks {path}: no such file")
     name = re.sub(r"[^A-Za-z0-9_-]+", "_", stem.name.split(".")[0])
     if is_parallel(stem):
-        return read_parallel_benchmark(f"{name}_{direction or 'into'}", stem, direction or "into", anchor=anchor)
+        return read_parallel_benchmark(
+            f"{name}_{direction or 'into'}", stem, direction or "into", anchor=anchor, names=names
+        )
     return read_benchmark(name, stem)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from innerlingua.data.languages import ENGLISH
+from innerlingua.data.languages import ENGLISH, known_languages
 from innerlingua.data.sources import open_sources
 from innerlingua.errors import DataError
 from innerlingua.evaluation.local import Question
@@ -24,13 +24,17 @@ Direction = Literal["into", "from"]
 
 @dataclass(frozen=True)
 class ParallelBenchmark:
-    """Sentences to translate, by language: questions with `id`, `group`, `source` and `reference`."""
+    """Sentences to translate, by language: questions with `id`, `group`, `source` and `reference`.
+
+    `names` are the English names of languages, which the prompt says.
+    """
 
     name: str
     path: Path
     direction: Direction
     anchor: str
     asked: dict[str, list[Question]]
+    names: Mapping[str, str]
 
     @property
     def languages(self) -> list[str]:
@@ -41,6 +45,17 @@ class ParallelBenchmark:
         """The languages of source and reference for `language`."""
         return (self.anchor, language) if self.direction == "into" else (language, self.anchor)
 
+    def named_sides(self, language: str) -> tuple[str, str]:
+        """The names of both. Raises `DataError` for a language that has none."""
+        for code in self.sides(language):
+            if code not in self.names:
+                raise DataError(
+                    f"{self.name}: {code} is no FLORES-200 code, and the model is asked by the language's name; give "
+                    f"it: --language-name '{code}=NAME'"
+                )
+        source, target = self.sides(language)
+        return self.names[source], self.names[target]
+
 
 def is_parallel(path: Path) -> bool:
     """Whether the first row of a file is parallel text."""
@@ -50,8 +65,10 @@ def is_parallel(path: Path) -> bool:
     return False
 
 
-def read_parallel_benchmark(name: str, path: Path, direction: Direction, *, anchor: str) -> ParallelBenchmark:
-    """Read a whole file.
+def read_parallel_benchmark(
+    name: str, path: Path, direction: Direction, *, anchor: str, names: Mapping[str, str] | None = None
+) -> ParallelBenchmark:
+    """Read a whole file. `names` are of languages outside FLORES-200.
 
     Raises:
         DataError: a row that is no parallel text, lacks an id, or repeats one in a language; no row has the anchor.
@@ -73,7 +90,7 @@ def read_parallel_benchmark(name: str, path: Path, direction: Direction, *, anch
                 asked.setdefault(language, []).append({**question, "source": start, "reference": end})
     if not asked:
         raise DataError(f"{path}: no row has a sentence in {anchor} beside one in another language")
-    return ParallelBenchmark(name, path, direction, anchor, asked)
+    return ParallelBenchmark(name, path, direction, anchor, asked, known_languages(names))
 
 
 def _sides(row: Mapping[str, Any], anchor: str, place: str) -> Iterator[tuple[str, str, str]]:

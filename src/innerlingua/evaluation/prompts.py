@@ -14,7 +14,6 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from innerlingua.data.languages import LANGUAGES
 from innerlingua.errors import DataError
 from innerlingua.evaluation.local import Kind, Question
 
@@ -65,9 +64,8 @@ def own_prompt(kind: Kind, name: str, language: str, *, max_new_tokens: int | No
     return _generated(lambda q: f"Question: {q['question']}\nAnswer:", ["\n"], max_new_tokens or 64)
 
 
-def translation_prompt(source: str, target: str, *, max_new_tokens: int | None) -> dict[str, Any]:
-    """The same for translation between two languages; 256 new tokens unless given."""
-    start, end = LANGUAGES.get(source, source), LANGUAGES.get(target, target)
+def translation_prompt(start: str, end: str, *, max_new_tokens: int | None) -> dict[str, Any]:
+    """The same for translation between two languages, by name; 256 new tokens unless given."""
 
     def ask(question: Question) -> str:
         return f"Translate from {start} into {end}.\n\n{start}: {question['source']}\n{end}:"

@@ -64,7 +64,7 @@ class Unit:
 def task_version(benchmark: Benchmark, language: str) -> str:
     """Which task file asks, and in which version; part of a benchmark's version."""
     if isinstance(benchmark, ParallelBenchmark):
-        return f"innerlingua/translation/{VERSION}"
+        return f"innerlingua/translation/{VERSION}/{'>'.join(benchmark.named_sides(language))}"
     entry = _harness_entry(benchmark, language)
     if entry is None:
         assert isinstance(benchmark, LocalBenchmark)
@@ -154,7 +154,7 @@ def _local(
 def _translation(
     benchmark: ParallelBenchmark, language: str, num_fewshot: int, max_new_tokens: int | None, limit: int | None
 ) -> Unit:
-    source, target = benchmark.sides(language)
+    source, target = benchmark.named_sides(language)
     questions = drawn(benchmark.asked[language], limit)
     name = f"{benchmark.name}_{language}"
     config = {
@@ -171,7 +171,7 @@ def _translation(
         None,
         {question["id"]: question for question in questions},
         None,
-        target,
+        benchmark.sides(language)[1],
     )
 
 
