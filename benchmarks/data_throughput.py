@@ -1,6 +1,6 @@
 """Throughput of the work engine against a plain asynchronous load generator, on one server.
 
-    python benchmarks/data_throughput.py [--pairs 16] [--requests 3200]
+    python benchmarks/data_throughput.py [--pairs 40] [--requests 3200]
 
 The server is a process of its own: every answer takes 200 ms, 64 at once, the rest waits. The plain generator is what
 one writes in ten lines: 64 workers, one client, no journal, no pace, no retries. Both use the same HTTP library and the
@@ -85,7 +85,7 @@ def interval(ratios: list[float]) -> tuple[float, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--pairs", type=int, default=16)
+    parser.add_argument("--pairs", type=int, default=40)
     parser.add_argument("--requests", type=int, default=3200)
     options = parser.parse_args()
     near, far = multiprocessing.Pipe()

@@ -118,6 +118,15 @@ def test_overlap_crosses_languages_through_the_english_side(write: Write) -> Non
     assert result.languages == {"swh_Latn": 1}
 
 
+@pytest.mark.parametrize("name", ["eng_Latn", "eng", "en", "English", None])
+def test_english_is_known_by_the_names_that_evaluation_sets_give_it(write: Write, name: str | None) -> None:
+    tests = [{"id": "t", "language": name, "question": " ".join(WORDS)}]
+    assert overlap(write, [row(1, anchor=" ".join(WORDS))], tests).by == {"13-gram": 1}
+    if name is not None:
+        tests = [{"id": "t", "question": {name: " ".join(WORDS), "fr": "autre chose"}}]
+        assert overlap(write, [row(1, anchor=" ".join(WORDS))], tests).by == {"13-gram": 1}
+
+
 @pytest.mark.parametrize(("length", "found"), [(7, 0), (8, 1), (12, 1)])
 def test_a_short_text_is_found_whole_inside_a_longer_one(write: Write, length: int, found: int) -> None:
     short, long = " ".join(WORDS[5 : 5 + length]), " ".join(WORDS)

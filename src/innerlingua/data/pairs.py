@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["Pairs", "RowChecker", "join_rows", "read_pairs"]
 
 _BATCH = 5000
+_CHARACTERS = 1 << 25  # of a batch's texts: long ones go in shorter batches
 _PLACE_BITS = 40  # a place is source << 40 | number: one integer per row instead of a string
 
 
@@ -189,6 +190,7 @@ class RowChecker:
         import pyarrow as pa
 
         batch: list[dict[str, Any]] = []
+        size = 0
         for index, source in enumerate(self._sources):
             for number, row in source.rows():
                 self.counts["read"] += 1
@@ -196,9 +198,10 @@ class RowChecker:
                 if kept is not None:
                     self.counts["kept"] += 1
                     batch.append(kept)
-                if len(batch) == _BATCH:
+                    size += sum([len(value) for value in kept.values() if isinstance(value, str)])
+                if len(batch) == _BATCH or size > _CHARACTERS:
                     yield pa.Table.from_pylist(batch, schema=self._schema())
-                    batch = []
+                    batch, size = [], 0
         if batch:
             yield pa.Table.from_pylist(batch, schema=self._schema())
         self.ignored -= set(self._carry)

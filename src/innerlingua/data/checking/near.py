@@ -57,7 +57,7 @@ def group_alike(signed: NDArray[np.uint32], threshold: float) -> NDArray[np.int6
 
     Groups are closed under likeness: a like b and b like c puts the three together. O(texts log texts).
     """
-    parent = np.arange(len(signed))
+    parent = np.arange(len(signed), dtype=np.int64)
 
     def root(node: int) -> int:
         while parent[node] != node:
@@ -79,11 +79,20 @@ def group_alike(signed: NDArray[np.uint32], threshold: float) -> NDArray[np.int6
         later = np.flatnonzero(~run)
         # Each text of a run against the run's first and against its neighbour: linear, where all pairs would not be.
         for first, second in ((heads[later], order[later]), (order[later - 1], order[later])):
-            for a, b in _alike(signed, first, second, threshold):
+            apart = parent[first] != parent[second]  # what earlier bands have joined needs no look
+            for a, b in _alike(signed, first[apart], second[apart], threshold):
                 x, y = root(a), root(b)
                 if x != y:
                     parent[max(x, y)] = min(x, y)
-    return np.array([root(node) for node in range(len(signed))], dtype=np.int64)
+            parent = _flat(parent)
+    return parent
+
+
+def _flat(parent: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Every node's root, where `parent` names a node nearer to it."""
+    while not np.array_equal(nearer := parent[parent], parent):
+        parent = nearer
+    return parent
 
 
 def _alike(

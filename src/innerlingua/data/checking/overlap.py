@@ -34,6 +34,8 @@ _WHOLE = 5
 _TEMPLATE = 10
 _BATCH = 5000
 
+# Evaluation sets come from others, who write the language as they like.
+_NAMES = (ENGLISH, "eng", "en", "English", "english")
 # Where English text may stand in an evaluation set; all of its strings are compared.
 _FIELDS = (
     "text",
@@ -80,14 +82,15 @@ def english_pieces(row: dict[str, Any], english: str = ENGLISH) -> list[str]:
     """The texts of a row's English side: `eng_Latn` in parallel cells, the anchor's columns, or its own texts."""
     columns = [column for kind in KINDS.values() for column in kind]
     pieces: list[str] = []
-    if row.get("anchor_language") in (None, english):
+    names = _NAMES if english == ENGLISH else (english,)
+    if row.get("anchor_language") in (None, *names):
         pieces += [piece for column in columns for piece in pieces_of(row.get(PREFIX + column))]
     language = row.get("language") or row.get("lang")
     for field in _FIELDS:
         value = row.get(field)
         if isinstance(value, dict):
-            pieces += pieces_of(value.get(english))
-        elif language in (None, english) and not _own_text_is_target(row, language):
+            pieces += [piece for name in names for piece in pieces_of(value.get(name))]
+        elif language in (None, *names) and not _own_text_is_target(row, language):
             pieces += pieces_of(value)
     return [piece for piece in pieces if piece.strip()]
 
