@@ -64,7 +64,7 @@ def test_it_runs_as_written(space: dict[str, Any], tmp_path: Path) -> None:
         space[name] = {key: value.to(device) for key, value in space[name].items()}
     *statements, last = as_told(looking, tmp_path / "model").strip().splitlines()
     exec(compile("\n".join(statements), "README.md", "exec"), space)
-    divergence = eval(last, space)
+    divergence = eval(last, space).detach()
     assert divergence.shape == (1, 3)
     assert float(divergence.min()) > 0
 

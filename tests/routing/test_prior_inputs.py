@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from trl import SFTConfig
 
 from innerlingua.data import tokenize_pairs
-from innerlingua.errors import DataError, ModelError, RecipeError
+from innerlingua.errors import DataError, ModelError, PriorError, RecipeError
 from innerlingua.routing import RoutingPrior, pair_divergence
 from tiny import tiny_model
 
@@ -136,6 +136,10 @@ class TestModelAndTokenizer:
         with pytest.raises(DataError, match=rf"the tokenizer must be the model's.*{message}"):
             compute(tokenizer=given)
 
+    def test_a_check_for_staleness_needs_one_too(self, compute: Compute, pairs: Dataset) -> None:
+        with pytest.raises(DataError, match=r"the tokenizer must be the model.s.*not None"):
+            compute().check_fresh(pairs, None)  # type: ignore[arg-type]
+
     @pytest.mark.parametrize("batch_size", [0, -1, 2.0, "8", True, None])
     def test_batch_sizes(self, batch_size: Any, compute: Compute) -> None:
         with pytest.raises(RecipeError, match="batch_size is how many texts"):
@@ -199,3 +203,8 @@ def test_it_says_what_it_holds(compute: Compute, tmp_path: Path) -> None:
     words = "RoutingPrior(4 anchors, layers=[1, 2], pooling='sequence', score='softmax', compute='float32'"
     assert repr(prior) == f"{words})"
     assert repr(RoutingPrior.open(prior.save(tmp_path / "prior"))) == f"{words}, folder='{tmp_path / 'prior'}')"
+
+
+def test_one_id_in_place_of_a_list(compute: Compute) -> None:
+    with pytest.raises(PriorError, match=r"by a list of ids: rows\(\['sky'\]\)"):
+        compute().rows("sky")

@@ -14,7 +14,7 @@ from datasets import Dataset, DatasetDict
 from peft import LoraConfig
 from runs import ALIGNED, config, model_of
 from torch import nn
-from transformers import PreTrainedModel, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+from transformers import PreTrainedModel, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM, TrainingArguments
 
 from innerlingua.data import tokenize_pairs
 from innerlingua.errors import DataError, InnerlinguaError, ModelError, PriorError, RecipeError
@@ -275,6 +275,18 @@ def test_columns_that_a_term_reads(anchor: str, build: Build, tokenised: Dataset
 def test_text_without_ids(build: Build, pairs: Dataset) -> None:
     with pytest.raises(DataError, match="id"):
         build(train_dataset=pairs.remove_columns("id"))
+
+
+def test_text_with_what_is_no_tokenizer(build: Build, pairs: Dataset, tokenizer: PreTrainedTokenizerFast) -> None:
+    with pytest.raises(DataError, match="`processing_class` must be the tokenizer, not str"):
+        build(train_dataset=pairs, processing_class="Qwen/Qwen3-30B-A3B")
+    with pytest.raises(DataError, match=r"not SimpleNamespace, whose \.tokenizer it is"):
+        build(train_dataset=pairs, processing_class=SimpleNamespace(tokenizer=tokenizer))
+
+
+def test_arguments_that_are_not_trl_s(build: Build, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"args must be a trl.SFTConfig when terms are given, not TrainingArguments"):
+        build(args=TrainingArguments(output_dir=str(tmp_path), use_cpu=True))
 
 
 def test_text_without_a_tokenizer(build: Build, pairs: Dataset) -> None:

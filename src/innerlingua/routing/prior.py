@@ -148,6 +148,8 @@ class RoutingPrior:
 
     def rows(self, ids: Sequence[str]) -> Tensor:
         """The pooled routing of `ids`, (len(ids), layers, experts), float32. Raises `PriorError` for an unknown id."""
+        if isinstance(ids, str):
+            raise PriorError(f"rows are asked for by a list of ids: rows([{ids!r}])")
         unknown = [name for name in ids if name not in self._row]
         if unknown:
             raise PriorError(
@@ -245,6 +247,7 @@ class RoutingPrior:
         `model` is compared when given; a resumed run, whose weights have moved, compares the rest and its own record.
         `dtype` is the numeric type of the forward passes to come (`float32`, `bfloat16`); compared when given.
         """
+        check_tokenizer(tokenizer)
         current: dict[str, Any] = dict(tokenizer_fingerprint(tokenizer))
         if model is not None:
             current |= model_fingerprint(model)

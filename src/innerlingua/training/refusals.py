@@ -44,6 +44,8 @@ def checked_terms(terms: Any) -> tuple[Term, ...]:
 
 def refuse_conflicts(args: SFTConfig, terms: Sequence[Term], kwargs: Mapping[str, Any]) -> None:
     """Raise `RecipeError` for an argument that would make a term silently wrong."""
+    if not isinstance(args, SFTConfig):
+        raise RecipeError(f"args must be a trl.SFTConfig when terms are given, not {type(args).__name__}")
     names = _names(terms)
     conflicts = {
         "n_gpu > 1": args.n_gpu > 1,

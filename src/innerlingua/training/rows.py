@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from datasets import Dataset, DatasetDict, IterableDataset
+from transformers import PreTrainedTokenizerBase
 from trl import SFTConfig
 
 from innerlingua.data import read_pairs, tokenize_pairs
@@ -72,6 +73,11 @@ def _tokenised(dataset: Any, args: SFTConfig, terms: Sequence[Term], kwargs: Map
         if tokenizer is None:
             raise DataError(
                 f"{name} holds text: give the tokenizer as `processing_class`, or tokenise it with tokenize_pairs"
+            )
+        if not isinstance(tokenizer, PreTrainedTokenizerBase):
+            hint = ", whose .tokenizer it is" if hasattr(tokenizer, "tokenizer") else ""
+            raise DataError(
+                f"{name} holds text: `processing_class` must be the tokenizer, not {type(tokenizer).__name__}{hint}"
             )
         # Ids and anchors are checked; which languages there are is the caller's business.
         known = {str(code): str(code) for code in dataset["language"]} if "language" in dataset.column_names else {}

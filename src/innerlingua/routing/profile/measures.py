@@ -18,7 +18,7 @@ import math
 import torch
 from torch import Tensor
 
-from innerlingua.routing.divergence import js_divergence
+from innerlingua.routing.divergence import js_unchecked
 
 __all__ = [
     "dead_experts",
@@ -47,7 +47,7 @@ def normalised_js_divergence(p: Tensor, q: Tensor) -> Tensor:
     """
     room = math.log(p.shape[-1]) - (entropy(p) + entropy(q)) / 2
     degenerate = room < 1e-9
-    ratio = js_divergence(p, q) / room.masked_fill(degenerate, 1.0)
+    ratio = js_unchecked(p, q) / room.masked_fill(degenerate, 1.0)
     return ratio.masked_fill(degenerate, 0.0).clamp(0.0, 1.0)
 
 

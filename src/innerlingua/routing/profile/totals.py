@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from innerlingua.routing.divergence import js_divergence
+from innerlingua.routing.divergence import js_unchecked
 from innerlingua.routing.profile.bootstrap import id_hash, poisson_weights
 from innerlingua.routing.profile.layout import PAIR_MEASURES
 from innerlingua.routing.profile.measures import (
@@ -113,7 +113,7 @@ class Totals:
         used = most_used(counts, mean.to(counts.dtype), self._top_k)
         theirs = mean[anchor]
         return {
-            "js": js_divergence(mean, theirs),
+            "js": js_unchecked(mean, theirs),
             "js_normalised": normalised_js_divergence(mean, theirs),
             "overlap": expert_overlap(used, used[anchor]),
         }
