@@ -99,6 +99,19 @@ def test_a_summary_counts_what_was_not_answered_as_wrong_and_says_so() -> None:
     assert summary["benchmark_version"] == benchmark_version("t", ["h0", "h1", "h2", "h3"])
 
 
+@pytest.mark.parametrize(
+    ("right", "answered", "word"),
+    [(50, 100, "no different"), (80, 100, "above"), (20, 100, "below"), (50, 50, "above"), (0, 0, None)],
+)
+def test_chance_is_held_against_the_answered(right: int, answered: int, word: str | None) -> None:
+    """Of a hundred questions with two choices; those without room in the context are nobody's wrong guesses."""
+    rows = _rows([1.0] * right + [0.0] * (100 - right))
+    for row in rows[answered:]:
+        row["status"] = "overlong"
+    options = {"metric": "accuracy", "chance": 0.5, "task_version": "t", "anchor": False, "seconds": 1.0}
+    assert summarise("b", "x", rows, **options)["against_chance"] == word  # type: ignore[arg-type]
+
+
 def test_an_interval_of_equal_f1_scores_is_not_made_up() -> None:
     options = {"metric": "f1", "chance": None, "task_version": "t", "anchor": False, "seconds": 1.0}
     assert summarise("b", "x", _rows([0.0, 0.0]), **options)["interval"] is None  # type: ignore[arg-type]

@@ -14,8 +14,6 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,13 +22,12 @@ from safetensors import SafetensorError
 from innerlingua.errors import DataError, ModelError
 from innerlingua.evaluation.benchmarks import Benchmark, Chosen
 from innerlingua.evaluation.harness import HarnessBenchmark
-from innerlingua.evaluation.local import drawn
-from innerlingua.evaluation.models import ModelSpec, identity, lora_rank
+from innerlingua.evaluation.models import ModelSpec, lora_rank
 from innerlingua.evaluation.parallel_files import ParallelBenchmark
-from innerlingua.evaluation.scoring import METRICS, rows_of, sample_hash
-from innerlingua.evaluation.settings import Settings, check_settings, recorded
+from innerlingua.evaluation.planning import Plan, make_plan
+from innerlingua.evaluation.scoring import METRICS, rows_of
+from innerlingua.evaluation.settings import Settings, check_settings
 from innerlingua.evaluation.store import (
-    read_run,
     read_sample_rows,
     read_summaries,
     samples_path,
@@ -41,28 +38,12 @@ from innerlingua.evaluation.store import (
 )
 from innerlingua.evaluation.translation import corpus_scores, require_sacrebleu
 
-__all__ = ["evaluate_models", "load_backend", "run_unit", "silent", "summary_of", "versions"]
+__all__ = ["evaluate_models", "load_backend", "run_unit", "silent", "summary_of"]
 
 # What loading raises for files that are missing, damaged, of another model, or too large for the memory.
 _NOT_LOADED: Final = (
     OSError, ValueError, ImportError, KeyError, TypeError, RuntimeError, AssertionError, SafetensorError,
 )  # fmt: skip
-_VERSIONS: Final = ("innerlingua", "lm_eval", "transformers", "torch", "peft", "vllm", "sacrebleu")
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """One model's run: where its results go, what `run.json` says, what is left to do and what is finished.
-
-    `begun` says whether there are samples already, so that `run.json` stands.
-    """
-
-    spec: ModelSpec
-    folder: Path
-    run: dict[str, Any]
-    begun: bool
-    left: list[tuple[Benchmark, str]]
-    finished: list[tuple[Benchmark, str]]
 
 
 def evaluate_models(
@@ -100,7 +81,7 @@ def evaluate_models(
     with contextlib.ExitStack() as locks:
         for spec in specs:
             locks.enter_context(_alone(out / spec.label))
-        plans = [_plan(spec, chosen, out / spec.label, settings, command) for spec in specs]
+        plans = [make_plan(spec, chosen, out / spec.label, settings, command) for spec in specs]
         for plan in plans:
             _run(plan, chosen, settings, say=say, quiet=quiet)
     return [plan.folder for plan in plans]
@@ -177,45 +158,7 @@ def load_backend(spec: ModelSpec, settings: Settings, *, quiet: bool) -> Any:
         raise ModelError(f"{spec.given}: the model cannot be loaded: {words}") from error
 
 
-def _plan(spec: ModelSpec, chosen: Chosen, folder: Path, settings: Settings, command: str) -> _Plan:
-    """Look at everything that can be looked at without the model."""
-    from innerlingua.evaluation.tasks import task_version
-
-    run = {
-        "label": spec.label,
-        "model": identity(spec, commit=_checked(spec, settings)),
-        "backend": settings.backend,
-        "seed": spec.seed,
-        "anchor": chosen.anchor,
-        "settings": recorded(settings),
-        "versions": versions(),
-        "command": command,
-    }
-    begun = any((folder / "samples").glob("*.jsonl"))
-    if begun:
-        _same(read_run(folder), run, folder)
-    stored = {(entry["benchmark"], entry["language"]): entry for entry in read_summaries(folder)}
-    left, finished = [], []
-    for benchmark, languages in chosen.benchmarks:
-        for language in languages:
-            path = samples_path(folder, benchmark.name, language)
-            if not path.is_file():
-                left.append((benchmark, language))
-                continue
-            task = task_version(benchmark, language)
-            entry = stored.get((benchmark.name, language))
-            hashes = _hashes(benchmark, language, settings.limit)
-            there = [row["hash"] for row in read_sample_rows(path)] if hashes is not None else None
-            if (entry is not None and entry["task_version"] != task) or hashes != there:
-                raise DataError(
-                    f"{path}: results of another version of {benchmark.name} in {language} (the questions or the way "
-                    "they are asked have changed since). Evaluate into another folder, or delete this file"
-                )
-            finished.append((benchmark, language))
-    return _Plan(spec, folder, run, begun, left, finished)
-
-
-def _run(plan: _Plan, chosen: Chosen, settings: Settings, *, say: Callable[[str], None], quiet: bool) -> None:
+def _run(plan: Plan, chosen: Chosen, settings: Settings, *, say: Callable[[str], None], quiet: bool) -> None:
     """Run what is left of one model."""
     from innerlingua.evaluation.tasks import build_unit
 
@@ -289,72 +232,6 @@ def summary_of(
     return summary
 
 
-def _hashes(benchmark: Benchmark, language: str, limit: int | None) -> list[str] | None:
-    """The digests of the questions that would be asked; None where only the harness has them."""
-    if isinstance(benchmark, HarnessBenchmark):
-        return None
-    return [sample_hash(question) for question in drawn(benchmark.asked[language], limit)]
-
-
-def _same(stored: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
-    """Raise `DataError` when a folder holds the results of another model or other settings."""
-    remedy = "evaluate into another folder (-o), or under another --label"
-    for key in ("path", "revision", "commit", "adapter"):
-        if stored["model"].get(key) != now["model"][key] and not _moved(stored["model"], now["model"], key):
-            before, after = stored["model"].get(key), now["model"][key]
-            raise DataError(f"{folder} holds the results of another model ({key}: {before}, now {after}): {remedy}")
-    for key in ("digest", "adapter_digest"):
-        if stored["model"].get(key) != now["model"][key]:
-            what = "model" if key == "digest" else "adapter"
-            raise DataError(f"{folder} holds results of this {what} as it was; its files have changed since: {remedy}")
-    for key in ("backend", "seed", "anchor"):
-        if stored.get(key) != now[key]:
-            raise DataError(f"{folder} holds results with {key} {stored.get(key)}, now it is {now[key]}: {remedy}")
-    differing = [key for key, value in now["settings"].items() if stored["settings"].get(key) != value]
-    if differing:
-        words = ", ".join(f"{key} {stored['settings'].get(key)}, now {now['settings'][key]}" for key in differing)
-        raise DataError(f"{folder} holds results of other settings ({words}): {remedy}")
-
-
-def _moved(stored: Mapping[str, Any], now: Mapping[str, Any], key: str) -> bool:
-    """Whether a path differs and what is there is the same."""
-    digests = {"path": "digest", "adapter": "adapter_digest"}
-    return key in digests and now[digests[key]] is not None and stored.get(digests[key]) == now[digests[key]]
-
-
-def _checked(spec: ModelSpec, settings: Settings) -> str | None:
-    """Refuse a model without what was asked for, by its configuration and tokenizer. The commit of a hub model."""
-    from transformers import AutoConfig, AutoTokenizer
-
-    options: dict[str, Any] = {"revision": spec.revision, "trust_remote_code": settings.trust_remote_code}
-    try:
-        config = AutoConfig.from_pretrained(spec.path, **options)
-        tokenizer = AutoTokenizer.from_pretrained(spec.tokenizer, **options)
-    except (OSError, ValueError, ImportError, KeyError) as error:
-        words = " ".join(str(error).split())
-        if "trust_remote_code" in words:
-            words = (
-                "it comes with Python code of its own, which runs on this machine: read it, then --trust-remote-code"
-            )
-        here = "" if spec.local else ". There is no folder of this name here either"
-        raise ModelError(f"{spec.given}: the model cannot be loaded: {words}{here}") from error
-    if not tokenizer("innerlingua")["input_ids"]:
-        raise ModelError(f"{spec.given}: its tokenizer makes no tokens of a text; are the tokenizer's files there?")
-    embedded = config.get_text_config().vocab_size
-    if tokenizer.vocab_size > embedded:
-        raise ModelError(
-            f"{spec.given}: its tokenizer knows {tokenizer.vocab_size} tokens, more than the {embedded} of its "
-            "embedding; it belongs to another model"
-        )
-    if settings.chat_template and tokenizer.chat_template is None:
-        raise ModelError(
-            f"{spec.given}: --chat-template, but its tokenizer has no chat template; leave the option out, or store a "
-            "template with the model"
-        )
-    commit = vars(config).get("_commit_hash")
-    return None if commit is None else str(commit)
-
-
 def _device(asked: str | None) -> str:
     import torch
 
@@ -388,7 +265,12 @@ def _alone(folder: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise DataError(f"{folder}: another process writes results here; wait for it, or use another -o") from error
-        yield
+        try:
+            yield
+        finally:
+            if [path.name for path in folder.iterdir()] == [".lock"]:  # refused before anything was done
+                (folder / ".lock").unlink()
+                folder.rmdir()
 
 
 @contextlib.contextmanager
@@ -401,17 +283,6 @@ def silent() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(before)
-
-
-def versions() -> dict[str, str | None]:
-    """The versions of what results depend on; None for what is not installed."""
-    found: dict[str, str | None] = {}
-    for name in _VERSIONS:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = None
-    return found
 
 
 def _release() -> None:

@@ -151,8 +151,9 @@ def summarise(
 
     `score` is the mean over all samples, with 0 for those that gave no answer; `score_answered` the mean over the
     answered. The 95 % interval is Wilson's for accuracies, else mean ± 1.96 standard errors (None where all scores are
-    equal, which says nothing of the next sample); both take samples as independent. `answers` counts how often each
-    choice was taken and was right, where choices were made.
+    equal, which says nothing of the next sample); both take samples as independent. Where choices were made, `answers`
+    counts how often each was taken and was right, and `against_chance` says where the interval of the answered ones
+    lies: a guesser would not have answered the others either.
     """
     scores = np.array([row["score"] for row in rows], dtype=np.float64)
     statuses = Counter(row["status"] for row in rows)
@@ -178,12 +179,20 @@ def summarise(
         "standard_error": error,
         "interval": interval,
         "chance": chance,
+        "against_chance": None if chance is None else _against(scores[answered], chance),
         "answers": {key: dict(sorted(counts.items())) for key, counts in choices.items()} if chosen else None,
         "statuses": {status: statuses[status] for status in STATUSES},
         "benchmark_version": benchmark_version(task_version, [row["hash"] for row in rows]),
         "task_version": task_version,
         "seconds": seconds,
     }
+
+
+def _against(scores: NDArray[np.float64], chance: float) -> str | None:
+    if not len(scores):
+        return None
+    low, high = wilson_interval(int(scores.sum()), len(scores))
+    return "above" if low > chance else "below" if high < chance else "no different"
 
 
 def wilson_interval(successes: int, n: int) -> tuple[float, float]:

@@ -53,7 +53,7 @@ def _row(label: str, entry: Mapping[str, Any], anchor: float | None) -> tuple[st
         bounds = entry["interval"]
         interval = "" if bounds is None else f"{100 * bounds[0]:.1f} to {100 * bounds[1]:.1f}"
         anchored = "itself" if entry["anchor"] else "" if anchor is None else f"{100 * anchor:.1f}"
-        beside = _against(entry)
+        beside = entry["against_chance"] or ""
     counts = entry["statuses"]
     return (
         label,
@@ -67,14 +67,6 @@ def _row(label: str, entry: Mapping[str, Any], anchor: float | None) -> tuple[st
         str(counts["unparsed"]),
         str(counts["overlong"]),
     )
-
-
-def _against(entry: Mapping[str, Any]) -> str:
-    chance = entry["chance"]
-    if chance is None or entry["interval"] is None:
-        return ""
-    low, high = entry["interval"]
-    return "above" if low > chance else "below" if high < chance else "no different"
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> str:

@@ -26,7 +26,8 @@ from innerlingua.data.languages import ENGLISH
 from innerlingua.errors import ModelError
 from innerlingua.evaluation.backend_hf import BALANCE, WatchedHF, balanced_parts
 from innerlingua.evaluation.benchmarks import choose, data_folder
-from innerlingua.evaluation.running import run_unit, silent, summary_of, versions
+from innerlingua.evaluation.planning import versions
+from innerlingua.evaluation.running import run_unit, silent, summary_of
 from innerlingua.evaluation.settings import Settings, check_settings, recorded
 from innerlingua.evaluation.store import write_results, write_run, write_samples
 from innerlingua.evaluation.tasks import build_unit
