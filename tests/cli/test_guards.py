@@ -130,7 +130,8 @@ def test_a_training_that_fails_before_it_leaves_anything_leaves_no_run(
     from trl import SFTConfig
 
     from innerlingua.errors import RecipeError
-    from innerlingua.recipe import build, run
+    from innerlingua.recipe import run
+    from innerlingua.recipe.attempt import attempt
 
     run.write_json(tmp_path / run.RECORD, {"files": []})
     (tmp_path / "prior").mkdir()
@@ -138,7 +139,7 @@ def test_a_training_that_fails_before_it_leaves_anything_leaves_no_run(
         (tmp_path / name).mkdir()
 
     def fail() -> None:
-        with build._training(tmp_path, SFTConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False)):
+        with attempt(tmp_path, SFTConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False)):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
 
     with pytest.raises(RecipeError, match=r"per_device_train_batch_size: 8 rows .*gradient_accumulation_steps"):

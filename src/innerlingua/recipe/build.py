@@ -6,11 +6,9 @@ prior, the training. What can be refused is refused before the next step costs a
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,10 +22,18 @@ from innerlingua.anatomy import check_trainable, set_trainable
 from innerlingua.data.wording import counted
 from innerlingua.errors import RecipeError
 from innerlingua.recipe import run
+from innerlingua.recipe.attempt import attempt, without_unexpected_keys
 from innerlingua.recipe.checkpoints import last_checkpoint
 from innerlingua.recipe.group import on_main, own_group
-from innerlingua.recipe.loading import placed, to_yaml
-from innerlingua.recipe.model import adapter_config, load_model, load_tokenizer, trained_parts, with_layers
+from innerlingua.recipe.loading import about, placed, to_yaml
+from innerlingua.recipe.model import (
+    adapter_config,
+    chosen_implementations,
+    load_model,
+    load_tokenizer,
+    trained_parts,
+    with_layers,
+)
 from innerlingua.recipe.prior import Ingredients, check_recorded, prior_digest, replacing, stored_prior
 from innerlingua.recipe.rehearsal import rehearse
 from innerlingua.recipe.rows import read_rows, refuse_unknown_tokens
@@ -113,7 +119,7 @@ def _run_training(recipe: Recipe, *, resume: bool, overwrite: bool, say: Say) ->
         overwrite=overwrite,
         say=say,
     )
-    with replacing(folder):
+    with replacing(folder), chosen_implementations(recipe.model):
         terms = [TERMS[name](getattr(recipe, name), given) for name in recipe.terms]
         say(f"the recipe as it is run:\n{to_yaml(recipe.values())}")
         trainer = _trainer(given, rows.train, rows.evaluation, terms)
@@ -124,7 +130,11 @@ def _run_training(recipe: Recipe, *, resume: bool, overwrite: bool, say: Say) ->
         run.write_recipe(folder, recipe)
         run.write_json(folder / run.RECORD, {"schema": 1, **record, **start})
     state.wait_for_everyone()
-    with _training(folder, args), _without_unexpected_keys():
+
+    def begun() -> bool:
+        return bool(trainer.state.global_step > 0)
+
+    with chosen_implementations(recipe.model, begun=begun), attempt(folder, args), without_unexpected_keys():
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if trainer.state.global_step == 0:
         raise RecipeError(NO_STEP)
@@ -183,7 +193,7 @@ def _run_prior(recipe: Recipe, *, overwrite: bool, say: Say) -> Path:
         say=say,
     )
     assert recipe.alignment is not None
-    with replacing(folder):
+    with replacing(folder), chosen_implementations(recipe.model):
         stored_prior(recipe.alignment, given)
     return folder / run.PRIOR
 
@@ -228,7 +238,8 @@ def _trainer(given: Ingredients, rows: Dataset, evaluation: Dataset | None, term
     trained, adapted = trained_parts(recipe.model, recipe.peft)
     adapters = adapter_config(recipe.peft, model) if recipe.peft is not None else None
     if adapters is None:
-        set_trainable(model, trained)
+        with about("model.train"):
+            set_trainable(model, trained)
     if not terms:
         # Without terms TRL collates by itself, and knows only these.
         rows = rows.select_columns(["input_ids", "labels"])
@@ -283,49 +294,6 @@ def _refuse_no_step(args: SFTConfig, processes: int, rows: int) -> None:
             f"trainer.dataloader_drop_last: data.train has {rows} rows, which do not fill one batch of {batch}, so "
             "none would be trained on: lower trainer.per_device_train_batch_size, or leave dataloader_drop_last out"
         )
-
-
-@contextmanager
-def _training(folder: Path, args: SFTConfig) -> Iterator[None]:
-    """Around the training. One that fails before it has left anything leaves no unfinished run behind, either."""
-    try:
-        yield
-    except BaseException as error:
-        if PartialState().is_main_process and set(run.held(folder)) <= {run.RECORD, run.RECIPE}:
-            run.clear_folder(folder)
-        if isinstance(error, torch.OutOfMemoryError):
-            raise too_large(args, error) from error
-        raise
-
-
-def too_large(args: SFTConfig, error: torch.OutOfMemoryError) -> RecipeError:
-    """What to do when a pass forward and backward does not fit on the device."""
-    return RecipeError(
-        f"trainer.per_device_train_batch_size: {args.per_device_train_batch_size} rows at once do not fit on "
-        f"{args.device}: {' '.join(str(error).split())[:200]}. Lower it and raise "
-        "trainer.gradient_accumulation_steps as much; trainer.gradient_checkpointing: true, shorter rows "
-        "(data.max_length), adapters (section peft) or more devices need less memory, too"
-    )
-
-
-@contextmanager
-def _without_unexpected_keys() -> Iterator[None]:
-    """Keeps one notice of transformers off a resume of full fine-tuning.
-
-    A checkpoint holds every expert under a name of its own, the model holds them fused. `load_model` has fused them;
-    the Trainer then reads the file again, finds thousands of names that the model lacks, and lists them all on one
-    line. `ResumeGuard` sees to it that nothing is missing.
-    """
-    noisy = logging.getLogger("transformers.trainer")
-
-    def wanted(entry: logging.LogRecord) -> bool:
-        return not entry.getMessage().startswith("There were unexpected keys in the checkpoint model loaded")
-
-    noisy.addFilter(wanted)
-    try:
-        yield
-    finally:
-        noisy.removeFilter(wanted)
 
 
 def _refuse_drift(folder: Path, recipe: Recipe, record: Mapping[str, Any]) -> None:

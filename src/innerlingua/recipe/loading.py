@@ -24,10 +24,12 @@ from innerlingua.recipe.overrides import Override, apply_overrides, parse_overri
 from innerlingua.recipe.reading import read_document
 from innerlingua.recipe.schema import TEXT_WANTED, Recipe
 
-__all__ = ["load_recipe", "placed", "to_yaml"]
+__all__ = ["about", "load_recipe", "placed", "to_yaml"]
 
 _EXPECTED = {
     "string_type": "text",
+    "string_too_short": "text that is not empty",
+    "too_short": "a list that is not empty",
     "int_type": "a whole number",
     "int_from_float": "a whole number",
     "float_type": "a number",
@@ -72,6 +74,16 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = (), *, options: Seq
             parsed = as_text
         else:
             return recipe.from_origin(Origin(document, tuple(parsed)))
+
+
+@contextmanager
+def about(key: str) -> Iterator[None]:
+    """Around what `key` asks for: an error opens with the key."""
+    try:
+        yield
+    except InnerlinguaError as error:
+        error.args = (f"{key}: {error}",)
+        raise
 
 
 @contextmanager

@@ -7,7 +7,8 @@ whatever loads the base loads the result.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,17 @@ import torch
 from peft import LoraConfig
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from innerlingua.anatomy import empty_model, find_moe_layers, language_model_class, lora_targets, select_layers
-from innerlingua.errors import ModelError
+from innerlingua.errors import InnerlinguaError, ModelError
+from innerlingua.recipe.loading import about
 from innerlingua.recipe.schema import AlignmentSection, ModelSection, PeftSection
 
 __all__ = [
     "adapter_config",
     "aligned_layers",
+    "chosen_implementations",
     "load_empty_model",
     "load_model",
     "load_tokenizer",
@@ -33,6 +36,8 @@ __all__ = [
 
 # Share of the depth that is aligned when nothing better is known; on 48 layers this is the paper's 7-34.
 _AUTO = (0.15, 0.72)
+# Plain torch, forward and backward, on any device and in any type.
+_EVERYWHERE = frozenset({"eager", "sdpa", "batched_mm", "grouped_mm"})
 _WHOLE_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 
 
@@ -57,13 +62,11 @@ def load_model(section: ModelSection, *, checkpoint: Path | None = None) -> PreT
     """
     own = section.dtype in (None, "auto")
     options: dict[str, Any] = {"dtype": "auto" if own else getattr(torch, str(section.dtype))}
-    for option in ("attn_implementation", "experts_implementation"):
-        value = getattr(section, option)
-        if value is not None:
-            options[option] = value
+    options |= _implementations(section)
     if checkpoint is not None and any((checkpoint / name).exists() for name in _WHOLE_WEIGHTS):
         section = section.model_copy(update={"path": str(checkpoint), "revision": None})
     config = _load(AutoConfig.from_pretrained, section, "configuration")
+    _try_implementations(config, section)
     loading = language_model_class(config).from_pretrained
     model, report = _load(loading, section, "model", output_loading_info=True, **options)
     assert isinstance(model, PreTrainedModel)
@@ -75,6 +78,46 @@ def load_model(section: ModelSection, *, checkpoint: Path | None = None) -> PreT
             "checkpoint"
         )
     return model
+
+
+def _implementations(section: ModelSection) -> dict[str, str]:
+    """The ways to compute that the recipe chooses, by the name of the option."""
+    options = ("attn_implementation", "experts_implementation")
+    return {option: value for option in options if (value := getattr(section, option)) is not None}
+
+
+def _try_implementations(config: PreTrainedConfig, section: ModelSection) -> None:
+    """Raise `ModelError` for a way to compute that the model, or this machine, does not have; no weight is read."""
+    for option, value in _implementations(section).items():
+        try:
+            with torch.device("meta"):
+                language_model_class(config).from_config(
+                    config, trust_remote_code=section.trust_remote_code, **{option: value}
+                )
+        except (ValueError, ImportError) as error:
+            words = " ".join(str(error).split())
+            raise ModelError(f"model.{option}: {value} cannot be used with {section.path}: {words}") from error
+
+
+@contextmanager
+def chosen_implementations(section: ModelSection, *, begun: Callable[[], bool] = bool) -> Iterator[None]:
+    """Around the first passes: where one fails under a way to compute that the recipe chose, the error says so.
+
+    Some are refused no earlier, by the kernel itself (FlexAttention on a CPU, DeepGEMM in float32). What computes
+    everywhere is not suspected, nor anything once training has `begun`.
+    """
+    try:
+        yield
+    except InnerlinguaError:
+        raise
+    except Exception as error:  # of a kernel, whatever it raises
+        suspected = [f"model.{o}: {v}" for o, v in _implementations(section).items() if v not in _EVERYWHERE]
+        if not suspected or begun():
+            raise
+        words = " ".join(str(error).split())[:400].rstrip(".")
+        raise ModelError(
+            f"{' with '.join(suspected)} does not compute here: {words}. Leave it out, and transformers chooses"
+        ) from error
 
 
 def load_empty_model(section: ModelSection) -> PreTrainedModel:
@@ -115,7 +158,8 @@ def aligned_layers(section: AlignmentSection, model: PreTrainedModel) -> list[in
     """
     available = find_moe_layers(model)
     if section.layers != "auto":
-        return [layer.index for layer in select_layers(available, section.layers)]
+        with about("alignment.layers"):
+            return [layer.index for layer in select_layers(available, section.layers)]
     depth = model.config.get_text_config().num_hidden_layers
     first, last = (int(share * depth) for share in _AUTO)
     middle = [layer.index for layer in available if first <= layer.index <= last]
@@ -147,7 +191,8 @@ def adapter_config(section: PeftSection, model: nn.Module) -> LoraConfig:
     them back. Raises `ModelError` for a part that the model does not have.
     """
     adapted = [*section.parts, *(["router"] if section.router == "lora" else [])]
-    modules, parameters = lora_targets(model, adapted)
+    with about("peft.parts"):
+        modules, parameters = lora_targets(model, adapted)
     routers = [layer.name for layer in find_moe_layers(model)] if section.router == "train" else None
     return LoraConfig(
         task_type="CAUSAL_LM",

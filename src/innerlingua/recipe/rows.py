@@ -55,6 +55,11 @@ def read_rows(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, say: Say) -> t
     rows that cannot be used, and for a chat template that prints the date of the day.
     """
     train = _read(recipe, recipe.data.train)
+    if "messages" not in train[0].column_names and recipe.trainer.get("assistant_only_loss"):
+        raise DataError(
+            f"trainer.assistant_only_loss: true needs rows of messages, and {', '.join(recipe.data.train)} has others: "
+            "leave it out"
+        )
     if "messages" in train[0].column_names and "assistant_only_loss" not in recipe.trainer:
         say("trainer.assistant_only_loss: true (rows are conversations; false trains on the whole of them)")
         recipe = recipe.model_copy(update={"trainer": {**recipe.trainer, "assistant_only_loss": True}})

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from innerlingua.anatomy import set_trainable
 from innerlingua.recipe import build, run
+from innerlingua.recipe.attempt import too_large
 from innerlingua.recipe.doctor.anchors import AnchorsInMemory, PriorState, prior_facts
 from innerlingua.recipe.doctor.findings import Findings
 from innerlingua.recipe.doctor.losses import WatchedTerm
@@ -53,7 +54,7 @@ def examine_training(
     with found.stage("trainer", "a first step runs"):
         measures = measure(prepared, terms, watch)
         if measures.out_of_memory is not None:
-            raise build.too_large(given.args, measures.out_of_memory)
+            raise too_large(given.args, measures.out_of_memory)
     _report_measures(given, prepared, measures, found, report, processes)
     if state is not None:
         assert report.model is not None
