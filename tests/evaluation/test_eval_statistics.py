@@ -21,7 +21,7 @@ from innerlingua.errors import DataError
 from innerlingua.evaluation import paired_bootstrap, paired_permutation, smallest_difference
 from innerlingua.evaluation.analysis import Analysis, Stack
 from innerlingua.evaluation.correction import benjamini_hochberg, holm
-from innerlingua.evaluation.estimates import sign_test_p
+from innerlingua.evaluation.estimates import expanded_interval, sign_test_p
 from innerlingua.evaluation.measures import mean_measure
 from innerlingua.evaluation.power import sign_test_power, smallest_for_sign_test, smallest_for_t_test
 
@@ -60,6 +60,15 @@ def test_equal_scores_differ_by_nothing_and_not_for_certain() -> None:
     assert found.low < 0 < found.high  # twelve samples without a change do not show that there is none
     assert paired_permutation(A, A) == 1
     assert paired_permutation(A * 3.3, A * 3.3) == 1
+
+
+@pytest.mark.parametrize("clusters", [2, 5, 30, 1000])
+def test_intervals_reach_as_far_as_students_t(clusters: int) -> None:
+    # Replicates that are exactly normal, with the bootstrap's standard error: sigma / sqrt(C) without the C - 1.
+    replicates = stats.norm.ppf((np.arange(200_000) + 0.5) / 200_000)
+    expected = stats.t.ppf(0.975, clusters - 1) * np.sqrt(clusters / (clusters - 1))
+    found = expanded_interval(replicates, clusters, 0.95)
+    assert found == pytest.approx((-min(expected, replicates[-1]), min(expected, replicates[-1])), rel=0.01)
 
 
 def test_holm_by_hand() -> None:
