@@ -158,7 +158,7 @@ def test_a_full_disk_stops_the_run_at_once_and_loses_nothing(write: Write, tmp_p
     assert len(without_dates(out)) == 400
 
 
-@pytest.mark.parametrize("name", ["out.parquet", "out.jsonl", "folder"])
+@pytest.mark.parametrize("name", ["out.parquet", "folder"])
 def test_a_full_disk_leaves_no_half_file_of_pairs(write: Write, tmp_path: Path, name: str) -> None:
     rows = [
         {"id": f"r{n}", "language": "swh_Latn", "text": f"mto {n} {n * n}", "anchor_text": f"river {n} {n * n}"}
