@@ -33,7 +33,17 @@ from innerlingua.recipe.doctor.prepared import Prepared
 from innerlingua.recipe.doctor.report import Batch, Memory, Share
 from innerlingua.training import Trainer
 
-__all__ = ["StateTrial", "memory_facts", "missing_bytes", "optimizer_trial", "peak_of", "room_on"]
+__all__ = [
+    "LiveBytes",
+    "Room",
+    "StateTrial",
+    "counted",
+    "memory_facts",
+    "missing_bytes",
+    "optimizer_trial",
+    "peak_of",
+    "shares",
+]
 
 
 def memory_facts(
@@ -202,25 +212,26 @@ def peak_of(prepared: Prepared, work: Callable[[], Any]) -> int | None:
             return int(torch.cuda.max_memory_allocated(device)) - before
         if prepared.trainer.args.torch_compile:
             return None
-        with _counted(prepared.trainer.model) as counted:
+        with counted(prepared.trainer.model) as count:
             work()
-        return counted.peak
+        return count.peak
     finally:
         prepared.clear_gradients()
 
 
 @contextmanager
-def _counted(model: nn.Module) -> Iterator[_LiveBytes]:
-    counted = _LiveBytes()
+def counted(model: nn.Module) -> Iterator[LiveBytes]:
+    """Count the storages that live inside, without those of `model` and its gradients."""
+    count = LiveBytes()
     for tensor in (*model.parameters(), *model.buffers()):
-        counted.overlook(tensor)
+        count.overlook(tensor)
         if tensor.grad is not None:
-            counted.overlook(tensor.grad)
-    with counted:
-        yield counted
+            count.overlook(tensor.grad)
+    with count:
+        yield count
 
 
-class _LiveBytes(TorchDispatchMode):
+class LiveBytes(TorchDispatchMode):
     """Counts the storages that operations make, from when they are made until they are freed."""
 
     def __init__(self) -> None:

@@ -83,13 +83,13 @@ def _model(model: facts.Model) -> Iterator[str]:
 
 
 def _parameters(parts: Sequence[facts.Part]) -> Iterator[str]:
-    yield f"  {'part':<27}{'tensors':>8}{'parameters':>17}{'trainable':>17}  type"
+    yield f"  {'part':<27}{'tensors':>8}{'parameters':>16}{'trainable':>16}  type"
     for part in parts:
         name = f"{'adapters on ' if part.kind == 'adapters' else ''}{part.part}"
-        numbers = f"{part.tensors:>8,}{part.parameters:>17,}{part.trainable:>17,}"
-        yield f"  {name:<27}{numbers}  {', '.join(_short_type(dtype) for dtype in part.dtypes)}"
+        numbers = f"{part.tensors:>8,}{part.parameters:>16,}{part.trainable:>16,}"
+        yield f"  {name:<27}{numbers}  {','.join(_short_type(dtype) for dtype in part.dtypes)}"
     everything, trained = sum(part.parameters for part in parts), sum(part.trainable for part in parts)
-    yield f"  {'all':<27}{sum(part.tensors for part in parts):>8,}{everything:>17,}{trained:>17,}"
+    yield f"  {'all':<27}{sum(part.tensors for part in parts):>8,}{everything:>16,}{trained:>16,}"
 
 
 def _data(data: Sequence[facts.DataSet]) -> Iterator[str]:
@@ -175,14 +175,14 @@ def _losses(losses: facts.Losses) -> Iterator[str]:
 
 
 def _piece_table(first: facts.Piece, others: Sequence[facts.Piece]) -> Iterator[str]:
-    yield "  " + f"{'':<26}{first.name:>13}" + "".join(f"  {_cut(piece.name, 18):>18}" for piece in others)
-    yield "  " + f"{'':<26}{'':>13}" + "".join(f"  {'raw':>9}{f'x {piece.weight:g}':>9}" for piece in others)
+    yield "  " + f"{first.name:>38}" + "".join(f"  {_cut(piece.name, 18):>18}" for piece in others)
+    yield "  " + f"{'':>38}" + "".join(f"  {'raw':>9}{f'x {piece.weight:g}':>9}" for piece in others)
 
     def row(label: str, values: Sequence[float]) -> str:
         cells = "".join(
             f"  {value:>9.3g}{piece.weight * value:>9.3g}" for piece, value in zip(others, values[1:], strict=True)
         )
-        return f"  {label:<26}{values[0]:>13.4g}{cells}"
+        return f"  {label:<28}{values[0]:>10.4g}{cells}"
 
     shown = [first, *others]
     yield row("value", [piece.value for piece in shown])
@@ -205,7 +205,7 @@ def _schedule(plan: facts.Schedule) -> Iterator[str]:
 
 
 def _memory(memory: facts.Memory) -> Iterator[str]:
-    states = "an optimiser that cannot be tried alone" if memory.optimizer is None else "by a trial step"
+    states = "cannot be tried alone" if memory.optimizer is None else "by a trial step"
     rows: list[tuple[str, int | None, str]] = [
         ("weights and buffers", memory.weights + memory.buffers, "counted"),
         ("gradients", memory.gradients, "counted"),
@@ -357,7 +357,7 @@ def _bytes(size: float) -> str:
         if size < 999.5:
             break
         size, unit = size / 1000, larger
-    digits = 0 if size >= 99.5 or unit == "B" else 1 if size >= 9.95 else 2
+    digits = 0 if size >= 99.95 or unit == "B" else 1 if size >= 9.995 else 2
     return f"{size:,.{digits}f} {unit}"
 
 
