@@ -91,20 +91,27 @@ def test_is_not_blank(visit: Visit, browser: Browser) -> None:
 def test_a_large_report_is_usable_within_two_seconds(
     browser: Browser, large_pages: list[str], tmp_path: Path, scheme: str, request: pytest.FixtureRequest
 ) -> None:
-    # Held where somebody asks for the browser; among other tests, on crowded cores, seconds say nothing of the page.
-    limit = 2 if request.config.getoption("markexpr") == "browser" else float("inf")
+    # Two seconds on the clock are held where somebody asks for the browser. Among other tests, on crowded cores, the
+    # clock says nothing of the page; what its thread has worked does, and that is half a second on a usual machine.
+    asked = request.config.getoption("markexpr") == "browser"
     path = tmp_path / "large.html"
     path.write_text(large_pages[1])
     context = opened(browser, color_scheme=scheme)
-    seconds = []
-    for _ in range(3 if limit == 2 else 1):
+    seconds, worked = [], []
+    for _ in range(3 if asked else 1):
+        page = context.new_page()
+        session = context.new_cdp_session(page)
+        session.send("Performance.enable", {"timeDomain": "threadTicks"})
         started = time.perf_counter()
-        visit = Visit(context.new_page(), path.as_uri())
-        visit.page.wait_for_selector("html[data-ready]")
+        visit = Visit(page, path.as_uri())
+        page.wait_for_selector("html[data-ready]")
         seconds.append(time.perf_counter() - started)
+        metrics = {entry["name"]: entry["value"] for entry in session.send("Performance.getMetrics")["metrics"]}
+        worked.append(metrics["TaskDuration"])
         assert visit.errors == visit.requests == []
     context.close()
-    assert min(seconds) < limit
+    assert 0 < min(worked) < (2 if asked else 10)
+    assert not asked or min(seconds) < 2
 
 
 def test_switches_language_everywhere(visit: Visit) -> None:

@@ -59,9 +59,15 @@ def _name(profile: Profile, code: str) -> str:
     return str(profile.languages[code].get("name", code)) + mark
 
 
-def _note(profiles: Sequence[Profile]) -> str:
+def _note(profiles: Sequence[Profile]) -> list[str]:
     """What the star means, where some language carries it."""
-    return "* never seen in training" if any(profile.unseen for profile in profiles) else ""
+    return ["* never seen in training"] if any(profile.unseen for profile in profiles) else []
+
+
+def _size(profile: Profile, code: str) -> float:
+    """The mean JS of a language over the layers; 0 where the profile lacks it."""
+    table = profile.measures["js"].get(code)
+    return 0.0 if table is None or not np.isfinite(table[0]).any() else float(np.nanmean(table[0]))
 
 
 def _band(profile: Profile, x: svg.Scale, y: svg.Scale) -> str:
@@ -98,6 +104,7 @@ def _curves(profiles: Sequence[Profile]) -> str:
     """A panel per language with one line per profile and its 95 % interval."""
     first = profiles[0]
     codes = list(dict.fromkeys(code for profile in profiles for code in _codes(profile)))
+    codes.sort(key=lambda code: -max(_size(profile, code) for profile in profiles))
     columns = min(len(codes), 6)
     width, height, left, top = 118.0, 92.0, 40.0, 34.0
     known = [profile.measures["js"][code] for profile in profiles for code in codes if code in profile.measures["js"]]
@@ -111,9 +118,8 @@ def _curves(profiles: Sequence[Profile]) -> str:
         y = svg.Scale((0.0, highest * 1.04), (y0 + height, y0 + 12))
         holder = next(profile for profile in profiles if code in profile.languages)
         parts.append(_band(first, x, y))
-        parts.append(
-            svg.axes(x, y, x_ticks=_layer_ticks(layers, 4), y_ticks=svg.ticks(0, highest, 3) if column == 0 else [])
-        )
+        steps = svg.ticks(0, highest, 3)
+        parts.append(svg.axes(x, y, x_ticks=_layer_ticks(layers, 4), y_ticks=steps, y_labels=column == 0))
         parts.append(svg.text(x0, y0 + 6, _name(holder, code), size=9, bold=True))
         for number, profile in enumerate(profiles):
             if code in profile.measures["js"]:
@@ -122,7 +128,8 @@ def _curves(profiles: Sequence[Profile]) -> str:
     rows = math.ceil(len(codes) / columns)
     total = (max(left + columns * (width + 14), 420.0), top + rows * (height + 34) + 12)
     parts.append(svg.text(12, top + height / 2 + 6, "JS (nats)", size=8, anchor="middle", turn=-90, colour=svg.MUTED))
-    parts.append(svg.text(left, total[1] - 6, f"decoder layer   {_note(profiles)}", size=8, colour=svg.MUTED))
+    words = ["decoder layer", "shaded: 95 % interval", "yellow: suggested", *_note(profiles)]
+    parts.append(svg.text(left, total[1] - 6, "; ".join(words), size=8, colour=svg.MUTED))
     return svg.document(*total, parts, title="JS divergence to the anchor by layer, a panel per language")
 
 
@@ -137,17 +144,20 @@ def _overview(profiles: Sequence[Profile]) -> str:
         x = svg.Scale((min(profile.layers), max(profile.layers)), (x0, x0 + width))
         y = svg.Scale((0.0, highest * 1.04), (top + height, top))
         parts.append(_band(profiles[0], x, y))
-        steps = svg.ticks(0, highest, 5) if index == 0 else []
-        parts.append(svg.axes(x, y, x_ticks=_layer_ticks(profile.layers, 8), y_ticks=steps))
+        steps = svg.ticks(0, highest, 5)
+        parts.append(svg.axes(x, y, x_ticks=_layer_ticks(profile.layers, 8), y_ticks=steps, y_labels=index == 0))
         colour = CATEGORIES[index % len(CATEGORIES)]
-        for row in stack:
+        for code, row in zip(_codes(profile), stack, strict=True):
             points = [(x(layer), y(value)) for layer, value in zip(profile.layers, row, strict=True)]
-            parts.append(svg.line(points, colour, width=0.6, opacity=0.45))
+            dash = "2.5 1.8" if code in (profile.unseen or ()) else ""
+            parts.append(svg.line(points, colour, width=0.7, opacity=0.55, dash=dash))
         mean = [(x(layer), y(value)) for layer, value in zip(profile.layers, np.nanmean(stack, axis=0), strict=True)]
         parts.append(svg.line(mean, colour, width=2.4))
         parts.append(svg.text(x0, top - 10, f"{profile.label} ({len(stack)} languages)", size=10, bold=True))
     parts.append(svg.text(14, top + height / 2, "JS (nats)", size=9, anchor="middle", turn=-90, colour=svg.MUTED))
-    parts.append(svg.text(left, top + height + 30, "decoder layer; yellow: suggested", size=8, colour=svg.MUTED))
+    words = ["decoder layer", "a line per language, thick: their mean", "yellow: suggested"]
+    words += ["dashed: never seen in training"] if any(profile.unseen for profile in profiles) else []
+    parts.append(svg.text(left, top + height + 30, "; ".join(words), size=8, colour=svg.MUTED))
     total = left + len(profiles) * (width + 22)
     return svg.document(total, top + height + 40, parts, title="JS divergence to the anchor by layer, all languages")
 
@@ -182,7 +192,8 @@ def _layers(profiles: Sequence[Profile]) -> str:
     bottom = top + len(codes) * cell[1]
     name = next(measure for measure in MEASURES if measure.key == key)
     parts.append(_scale_bar(left, bottom + 24, SEQUENTIAL, "0", f"{top_value:.3g} {name.unit}"))
-    parts.append(svg.text(left + 230, bottom + 31, f"decoder layer   {_note(profiles)}", size=8, colour=svg.MUTED))
+    words = "; ".join(["decoder layer", *_note(profiles)])
+    parts.append(svg.text(left + 210, bottom + 31, words, size=8, colour=svg.MUTED))
     total = max(left + len(profiles) * (width + gap), left + 400)
     return svg.document(total, bottom + 44, parts, title=f"{name.name} by language and layer")
 
@@ -198,13 +209,14 @@ def _experts(profiles: Sequence[Profile]) -> str:
     changes = [_change(profile, farthest) for profile in profiles]
     # One scale for all profiles, so that what alignment took away is seen to be gone.
     largest = max((float(np.abs(change).max()) for change in changes if change is not None), default=0.0) or 1.0
+    shown = first.anchor
+    highest = max(float(profile.mean[list(profile.languages).index(shown)].max()) for profile in profiles)
     for index, (profile, change) in enumerate(zip(profiles, changes, strict=True)):
         rows = list(profile.languages)
         y0 = top + index * (height + 50)
-        shown = profile.anchor if profile.anchor in rows else rows[0]
         base = profile.mean[rows.index(shown)].astype(np.float64)
         panels: list[tuple[str, Table, Callable[[float], str]]] = [
-            (f"{profile.label}: {_name(profile, shown)}", base, _sequential(float(base.max())))
+            (f"{profile.label}: {_name(profile, shown)} (dark 0, bright {highest:.2g})", base, _sequential(highest))
         ]
         if change is not None and farthest is not None:
             label = f"{_name(profile, farthest)} − {_name(profile, shown)} (blue less, orange more, to ±{largest:.2g})"
@@ -244,7 +256,7 @@ def _similarity(profiles: Sequence[Profile]) -> str:
                 table[row, column] = one.js[a, b] if min(a, b) >= 0 else np.nan
         tables.append(table)
     top_value = max(float(np.nanmax(table)) for table in tables) if order else 1.0
-    cell, left, top, gap = 9.0, 108.0, 96.0, 20.0
+    cell, left, top, gap = 10.0, 112.0, 100.0, 24.0
     size = cell * len(order)
     parts = []
     for row, code in enumerate(order):

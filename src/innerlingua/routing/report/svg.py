@@ -100,13 +100,23 @@ def ticks(low: float, high: float, count: int) -> list[float]:
     return [index * step for index in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def axes(x: Scale, y: Scale, *, x_ticks: Sequence[float], y_ticks: Sequence[float], size: float = 7.5) -> str:
-    """Grid lines at the ticks of y, labels at the ticks of both, and the base line."""
+def axes(
+    x: Scale,
+    y: Scale,
+    *,
+    x_ticks: Sequence[float],
+    y_ticks: Sequence[float],
+    y_labels: bool = True,
+    size: float = 7.5,
+) -> str:
+    """Grid lines at the ticks of y, labels at the ticks of both (of y unless another panel has them), the base line."""
     parts = []
     for value in y_ticks:
         height = y(value)
         parts.append(line([(x.pixels[0], height), (x.pixels[1], height)], GRID, width=0.6))
-        parts.append(text(x.pixels[0] - 4, height + size * 0.35, f"{value:g}", size=size, anchor="end", colour=MUTED))
+        if y_labels:
+            label = f"{value:g}"
+            parts.append(text(x.pixels[0] - 4, height + size * 0.35, label, size=size, anchor="end", colour=MUTED))
     for value in x_ticks:
         parts.append(text(x(value), y.pixels[0] + size + 4, f"{value:g}", size=size, anchor="middle", colour=MUTED))
     parts.append(line([(x.pixels[0], y.pixels[0]), (x.pixels[1], y.pixels[0])], MUTED, width=0.8))
@@ -128,11 +138,12 @@ def heat_map(
         start = 0
         for column in range(1, len(fills) + 1):
             if column == len(fills) or fills[column] != fills[start]:
-                # A hair of overlap, else viewers draw seams between the cells.
-                box = (left + start * width, top + row * height, (column - start) * width + 0.15, height + 0.15)
-                parts.append(rect(*box, fills[start]))
+                parts.append(
+                    rect(left + start * width, top + row * height, (column - start) * width, height, fills[start])
+                )
                 start = column
-    return "".join(parts)
+    # Whole pixels, else viewers draw seams between the cells.
+    return f'<g shape-rendering="crispEdges">{"".join(parts)}</g>'
 
 
 def _n(value: float) -> str:
