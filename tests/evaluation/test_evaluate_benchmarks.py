@@ -105,11 +105,24 @@ def _changed(rows: list[dict[str, Any]], change: Callable[[list[dict[str, Any]]]
         (lambda rows: rows[1]["items"]["swh_Latn"].update(choices=["a", ""]), "choices holds ''"),
         (lambda rows: rows.append(mgsm()[0]), "a question of the kind 'number' among those of the kind 'choice'"),
         (lambda rows: rows[1].update(items={}), "items holds no question"),
+        (lambda rows: rows[1]["items"].update(swh_Latn="anga"), "items has 'anga' in swh_Latn"),
+        (lambda rows: rows[1]["items"]["swh_Latn"].update(choices=["a"] * 27), "27 choices; they are lettered"),
+        (lambda rows: rows[1]["items"]["swh_Latn"].update(passage=5), "passage is 5; it must be a text"),
     ],
 )
 def test_a_damaged_row_is_named(tmp_path: Path, change: Callable[..., object], words: str) -> None:
     with pytest.raises(DataError, match=words):
         _read(tmp_path, "own", _changed(belebele(), change))
+
+
+def test_a_language_that_is_null_is_a_language_that_is_missing(tmp_path: Path) -> None:
+    """As Parquet files have it, whose rows all have all columns."""
+    rows = _changed(belebele(), lambda rows: rows[1]["items"].update(swh_Latn=None))
+    benchmark = _read(tmp_path, "own", rows)
+    assert [len(benchmark.asked[code]) for code in ("eng_Latn", "swh_Latn")] == [16, 15]
+    rows = _changed(mgsm(), lambda rows: rows[1]["question"].update(swh_Latn=None))
+    benchmark = _read(tmp_path, "own", rows)
+    assert [len(benchmark.asked[code]) for code in ("eng_Latn", "swh_Latn")] == [6, 5]
 
 
 def test_an_answer_that_is_no_number_is_refused(tmp_path: Path) -> None:

@@ -67,6 +67,11 @@ def test_missing_languages_are_left_out_when_asked_and_counted(run: Callable[...
     assert "1 of the languages asked for" in done.out
 
 
+def test_a_benchmark_without_the_anchor_language_is_said(run: Callable[..., Done]) -> None:
+    done = run("--languages", "swh_Latn", "--anchor", "fra_Latn", code=0)
+    assert "belebele: has no fra_Latn to stand beside" in done.out
+
+
 def test_a_chat_template_is_used(run: Callable[..., Done], tmp_path: Path) -> None:
     run("--languages", "swh_Latn", output=tmp_path / "plain", code=0)
     run("--languages", "swh_Latn", "--chat-template", output=tmp_path / "chat", code=0)
@@ -122,6 +127,10 @@ def test_a_language_without_a_name_is_named_by_the_user(run: Callable[..., Done]
         ({"models": ["nowhere"]}, [], "nowhere: there is no such folder, and it is no name on the hub"),
         ({"models": ["./no/where"]}, [], "./no/where: there is no such folder"),
         ({}, ["--languages", "swa"], "belebele has no swa"),
+        ({"models": [""]}, [], "'' names no model"),
+        ({}, ["--anchor", "zzz"], "--anchor: unknown language 'zzz'"),
+        ({}, ["--revision", "main"], "is a folder; a revision is of a model of the hub"),
+        ({}, ["--max-length", "600"], "--max-length 600: the model has 512 positions"),
         ({}, ["--languages", " , "], "--languages: no value in it"),
         ({}, ["--language-name", "hlt_Latn"], "is not CODE=NAME"),
         ({}, ["--label", "a", "b"], "--label: 2 given for 1 models"),

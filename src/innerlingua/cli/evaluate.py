@@ -87,6 +87,7 @@ def evaluate(
         os.environ.setdefault("TQDM_DISABLE", "1")  # read when tqdm is imported
     from innerlingua.evaluation.benchmarks import choose, data_folder
     from innerlingua.evaluation.models import read_models
+    from innerlingua.evaluation.parallel_files import ParallelBenchmark
     from innerlingua.evaluation.settings import Settings, check_settings, model_arguments
 
     settings = Settings(
@@ -117,6 +118,8 @@ def evaluate(
     )
     for benchmark, asked in chosen.benchmarks:
         say(f"{benchmark.name}: {', '.join(asked)} ({_source(benchmark)})")
+        if anchor not in asked and not isinstance(benchmark, ParallelBenchmark):
+            say(f"{benchmark.name}: has no {anchor} to stand beside")
     for name, language in chosen.missing:
         say(f"{name}: has no {language}, left out")
 

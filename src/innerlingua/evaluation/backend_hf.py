@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from lm_eval.models.huggingface import HFLM
-from lm_eval.models.utils import normalize_gen_kwargs
+from lm_eval.models.utils import normalize_gen_kwargs, resolve_max_length
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from innerlingua.errors import ModelError
@@ -29,6 +29,9 @@ class WatchedHF(HFLM):  # type: ignore[misc]
         self._quiet = quiet
         self._contexts: list[str] = []
         super().__init__(*arguments, **options)
+        positions = resolve_max_length(self.config, default=self.max_length)
+        if self.max_length > positions:
+            raise ModelError(f"--max-length {self.max_length}: the model has {positions} positions; give that at most")
         if isinstance(options["pretrained"], str):  # a model in memory is its owner's to set
             for part in balanced_parts(self.model):
                 setattr(part, BALANCE, False)

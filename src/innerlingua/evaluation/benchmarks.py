@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from innerlingua.data.languages import ENGLISH
+from innerlingua.data.languages import ENGLISH, check_language, known_languages
 from innerlingua.data.parallel import PACK_VARIABLE
 from innerlingua.errors import DataError, nearest
 from innerlingua.evaluation.harness import HARNESS, HarnessBenchmark, require_harness
@@ -109,6 +109,9 @@ def choose(
         if not asked:
             raise DataError(f"{benchmark.name} has none of the languages asked for; it has {', '.join(has)}")
         benchmarks.append((benchmark, asked))
+    if not any(isinstance(found, ParallelBenchmark) or anchor in asked for found, asked in benchmarks):
+        # Benchmarks without the anchor language there are (XCOPA has no English); misspelt codes too.
+        check_language(anchor, "--anchor", known=known_languages(language_names))
     return Chosen(benchmarks, missing, anchor)
 
 

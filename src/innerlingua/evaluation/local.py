@@ -149,15 +149,21 @@ def _questions(row: Mapping[str, Any], place: str) -> tuple[Kind, dict[str, Ques
         shared["subject"] = row["subject"]
     items = row.get("items")
     if isinstance(items, Mapping):
-        if "premise" in _first(items, place):
+        items = {language: item for language, item in items.items() if item is not None}
+        for language, item in items.items():
+            if not isinstance(item, Mapping):
+                raise DataError(f"{place}: items has {item!r} in {language}; it must be an object with the question")
+        if not items:
+            raise DataError(f"{place}: items holds no question in any language")
+        if "premise" in next(iter(items.values())):
             shared["relation"] = row.get("question")
         extra = {"answer": row["answer"]} if "answer" in row else {}
         merged = {language: {**shared, **item, **extra} for language, item in items.items()}
-        return _kind(_first(merged, place), place), merged
+        return _kind(next(iter(merged.values())), place), merged
     if isinstance(row.get("question"), Mapping):
-        asked = row["question"]
+        asked = {language: text for language, text in row["question"].items() if text is not None}
         if isinstance(row.get("answers"), Mapping):
-            lacking = sorted(set(asked) - set(row["answers"]))
+            lacking = sorted(language for language in asked if row["answers"].get(language) is None)
             if lacking:
                 raise DataError(f"{place}: question but no answers in {', '.join(lacking)}")
             return "open", {
@@ -173,13 +179,6 @@ def _questions(row: Mapping[str, Any], place: str) -> tuple[Kind, dict[str, Ques
         f"{place}: no question of a known layout. A row has items = {{language: {{...}}}} and answer, or question = "
         "{language: text}, or lang with question, choices and answer (docs/evaluation.md)"
     )
-
-
-def _first(items: Mapping[str, Any], place: str) -> Mapping[str, Any]:
-    for item in items.values():
-        if isinstance(item, Mapping):
-            return item
-    raise DataError(f"{place}: items holds no question in any language")
 
 
 def _kind(question: Mapping[str, Any], place: str) -> Kind:
@@ -210,6 +209,11 @@ def _check(question: Question, kind: Kind, place: str) -> None:
     choices, answer = question.get("choices"), question.get("answer")
     _texts(choices, "choices", place)
     assert isinstance(choices, list)
+    passage = question.get("passage")
+    if passage is not None and not isinstance(passage, str):
+        raise DataError(f"{place}: passage is {passage!r}; it must be a text")
+    if len(choices) > 26:
+        raise DataError(f"{place}: {len(choices)} choices; they are lettered from A to Z, so 26 at most")
     if len(choices) < 2:
         raise DataError(f"{place}: {len(choices)} choice; there must be two at least")
     if isinstance(answer, bool) or not isinstance(answer, int) or not 0 <= answer < len(choices):

@@ -76,6 +76,9 @@ def read_models(
         if values is not None and len(values) != len(given):
             raise DataError(f"{what}: {len(values)} given for {len(given)} models; give one for each, in their order")
     places = [_place(name) for name in given]
+    for path, _ in places:
+        if revision is not None and Path(path).is_dir():
+            raise ModelError(f"--revision {revision}: {path} is a folder; a revision is of a model of the hub")
     named = list(labels) if labels is not None else [_label(path, adapter) for path, adapter in places]
     for label in named:
         if not label or label in (".", "..") or any(character in label for character in "/\\") or label.startswith("."):
@@ -130,6 +133,8 @@ def digest(folder: Path) -> str:
 
 def _place(given: str) -> tuple[str, str | None]:
     """(path of the model, path of the adapter) of what a user wrote."""
+    if not given.strip() or given.endswith("+") or given.startswith("+"):
+        raise ModelError(f"{given!r} names no model; it is a folder, owner/name, or MODEL+ADAPTER")
     path = Path(given).expanduser()
     if path.is_dir():
         if (path / "config.json").is_file():

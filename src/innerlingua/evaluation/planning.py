@@ -121,7 +121,7 @@ def _checked(spec: ModelSpec, settings: Settings) -> str | None:
         config = AutoConfig.from_pretrained(spec.path, **options)
         tokenizer = AutoTokenizer.from_pretrained(spec.tokenizer, **options)
     except (OSError, ValueError, ImportError, KeyError) as error:
-        words = " ".join(str(error).split())
+        words = " ".join(str(error).split()).rstrip(".")
         if "trust_remote_code" in words:
             words = (
                 "it comes with Python code of its own, which runs on this machine: read it, then --trust-remote-code"
