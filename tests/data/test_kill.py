@@ -6,7 +6,6 @@ import json
 import os
 import random
 import re
-import resource
 import signal
 import subprocess
 import sys
@@ -38,6 +37,19 @@ def command(server: FaultServer, source: Path, out: Path) -> list[str]:
     words = ["data", "translate", str(source), "--to", "hin_Deva", "--model", "tiny", "--url", server.url]
     more = ["--template", "bare", "--no-identify", "--concurrency", "8", "-o", str(out)]
     return [sys.executable, "-m", "innerlingua.cli", *words, *more]
+
+
+def prepared(words: list[str], *, largest: int | None = None) -> list[str]:
+    """The command, with a limit on the size of files, and open to Ctrl-C even where a test runs in the background."""
+    lines = ["import os, resource, signal, sys", "signal.signal(signal.SIGINT, signal.SIG_DFL)"]
+    if largest is not None:
+        lines.append(f"resource.setrlimit(resource.RLIMIT_FSIZE, ({largest}, {largest}))")
+    return [
+        words[0],
+        "-c",
+        "; ".join([*lines, "os.execv(sys.executable, sys.orig_argv[:1] + sys.argv[1:])"]),
+        *words[1:],
+    ]
 
 
 def run(words: list[str]) -> None:
@@ -105,13 +117,7 @@ def test_control_c_keeps_what_is_done_and_says_so(write: Write, tmp_path: Path) 
     out = tmp_path / "out.jsonl"
     with FaultServer(answer=answer, latency=0.2) as server:
         words = command(server, source, out)
-        process = subprocess.Popen(
-            words,
-            stderr=subprocess.PIPE,
-            text=True,
-            # A test that runs in the background would hand down that the signal is ignored.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        )
+        process = subprocess.Popen(prepared(words), stderr=subprocess.PIPE, text=True)
         while process.poll() is None and server.requests < 20:
             time.sleep(0.002)
         process.send_signal(signal.SIGINT)
@@ -138,12 +144,7 @@ def test_a_full_disk_stops_the_run_at_once_and_loses_nothing(write: Write, tmp_p
     with FaultServer(answer=lambda b: f"नदी {numbered.findall(str(b['messages']))[-1]} चौड़ी है", latency=0.05) as server:
         words = command(server, source, out)
         most = 4000  # bytes: of some 250 a line
-        limited = subprocess.run(
-            words,
-            capture_output=True,
-            text=True,
-            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (most, most)),
-        )
+        limited = subprocess.run(prepared(words, largest=most), capture_output=True, text=True)
         assert limited.returncode == 2, limited.stderr
         assert "out.jsonl.journal: File too large" in limited.stderr
         assert len(limited.stderr.strip().splitlines()) == 1
@@ -165,12 +166,8 @@ def test_a_full_disk_leaves_no_half_file_of_pairs(write: Write, tmp_path: Path, 
         for n in range(2000)
     ]
     source = write(rows, "source.jsonl")
-    limited = subprocess.run(
-        [sys.executable, "-m", "innerlingua.cli", "data", "pair", str(source), "-o", str(tmp_path / name)],
-        capture_output=True,
-        text=True,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000)),
-    )
+    words = [sys.executable, "-m", "innerlingua.cli", "data", "pair", str(source), "-o", str(tmp_path / name)]
+    limited = subprocess.run(prepared(words, largest=4000), capture_output=True, text=True)
     assert limited.returncode == 2, limited.stderr
     assert f"{name}: " in limited.stderr
     assert "Traceback" not in limited.stderr

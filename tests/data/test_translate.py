@@ -109,6 +109,13 @@ def test_what_was_set_aside_is_asked_anew_with_other_draws_when_told(write: Writ
     assert rows_of(done.set_aside) == []
 
 
+def test_retries_replace_only_what_their_own_journal_made(write: Write, tmp_path: Path) -> None:
+    (tmp_path / "t.jsonl").write_text("mine")
+    with FaultServer(answer=good) as server, pytest.raises(DataError, match="exists already"):
+        run(server, write(ROWS[:1]), tmp_path / "t.jsonl", retry_failed=True)
+    assert (tmp_path / "t.jsonl").read_text() == "mine"
+
+
 def test_a_round_of_retries_that_was_broken_off_goes_on(write: Write, tmp_path: Path) -> None:
     source, out = write(ROWS[:1]), tmp_path / "t.jsonl"
     with FaultServer(answer=lambda body: "बकरी") as server:
@@ -245,6 +252,7 @@ def test_the_card_names_the_identifier_and_the_reasons(write: Write, tmp_path: P
         ([ROWS[0]], {"template": "nothing"}, "no such template"),
         ([ROWS[0]], {"to": ["eng_Latn"]}, "all rows are in eng_Latn already"),
         ([], {}, "no rows"),
+        ([], {"to": ["swh_Latn", "hin_Deva"]}, "no rows"),
         ([ROWS[0]], {"limit": 0}, "--limit 0: at least 1"),
         ([ROWS[0]], {"restart": True, "retry_failed": True}, "give one of them"),
         ([{"id": 1.5, "text": "a"}], {}, "id must be text"),

@@ -104,10 +104,16 @@ def test_draws_must_agree(write: Write, tmp_path: Path) -> None:
     assert done.counts["unsettled"] == 1
 
 
-def test_an_answer_that_repeats_the_question_is_no_anchor(write: Write, tmp_path: Path) -> None:
-    with FaultServer(answer=lambda body: body["messages"][0]["content"] + r"<|assistant|>\boxed{4}") as server:
+@pytest.mark.parametrize(
+    ("before", "echo"), [("", True), ("<|user|>\n", True), ("You ask: What is 2 + 2? Reason: two and two.", False)]
+)
+def test_an_answer_that_repeats_the_prompt_is_no_anchor(write: Write, tmp_path: Path, before: str, echo: bool) -> None:
+    def answered(body: dict[str, Any]) -> str:
+        return before + (body["messages"][0]["content"] + "<|assistant|>") * echo + r"\boxed{4}"
+
+    with FaultServer(answer=answered) as server:
         done = run(server, write(QUESTIONS[:1]), tmp_path / "v.jsonl")
-    assert (done.counts["kept"], done.counts["echo"]) == (0, 1)
+    assert (done.counts["kept"], done.counts.get("echo", 0)) == ((0, 1) if echo else (1, 0))
 
 
 def test_a_function_of_ones_own_takes_the_answer(write: Write, tmp_path: Path) -> None:
@@ -146,7 +152,9 @@ def test_another_setting_is_not_mixed_in(write: Write, tmp_path: Path) -> None:
     source = write(QUESTIONS)
     with FaultServer(answer=answer) as server:
         run(server, source, tmp_path / "v.jsonl")
-        with pytest.raises(DataError, match="begun with other settings"):
+        with pytest.raises(
+            DataError, match=r"begun with other settings \(sampling\.temperature: 0\.0 then, 1\.0 now\)"
+        ):
             run(server, source, tmp_path / "v.jsonl", overwrite=True, sampling=Sampling(temperature=1.0))
         source.write_text(source.read_text().replace("half", "the half"))
         with pytest.raises(DataError, match="inputs"):

@@ -104,7 +104,8 @@ def translate(
     Raises:
         DataError: bad input, another job's journal, requests that failed to the last (unless `partial`).
     """
-    out = check_output(output, overwrite=overwrite or retry_failed, inputs=paths)
+    journal_path = Path(f"{output}.journal")
+    out = check_output(output, overwrite=overwrite or (retry_failed and journal_path.exists()), inputs=paths)
     if not out.name.endswith((".jsonl", ".jsonl.gz")):
         raise DataError(f"{output}: translate writes JSON Lines; give a name that ends with .jsonl or .jsonl.gz")
     if tries < 1:
@@ -121,9 +122,11 @@ def translate(
     sources = open_sources(list(paths))
     licences = Licences(non_commercial)
     rows = first_rows(read_texts([licences.admit(s) for s in sources], source_language, known), limit)
-    if all(row.language in targets for row in rows) and len(targets) == 1:
-        names = ", ".join(source.name for source in sources)
-        raise DataError(f"{names}: {f'all rows are in {targets[0]} already' if rows else 'no rows to translate'}")
+    names = ", ".join(source.name for source in sources)
+    if not rows:
+        raise DataError(f"{names}: no rows to translate")
+    if all([row.language] == targets for row in rows):
+        raise DataError(f"{names}: all rows are in {targets[0]} already")
     identifier = load_identifier() if identify else None
     run = _Run(
         rows=rows,
@@ -152,7 +155,7 @@ def translate(
         "inputs": hash_of(sources),
     }
     settings = {**job, "to": targets, "limit": limit, "non_commercial": non_commercial}
-    with Journal(out.with_name(f"{out.name}.journal"), job, restart=restart) as journal:
+    with Journal(journal_path, job, restart=restart) as journal:
         if retry_failed:
             journal.reopen(run.set_aside(journal))
         _ask(run, journal, partial=partial, quiet=quiet)

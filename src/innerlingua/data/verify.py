@@ -154,7 +154,7 @@ def verify(
     }
     with Journal(out.with_name(f"{out.name}.journal"), job, restart=restart) as journal:
         _ask(questions, chosen, journal, model, sampling, samples, partial, quiet)
-        judged = [(q, _verdict(q, journal, sampling, samples, agreement, take)) for q in questions]
+        judged = [(q, _verdict(q, chosen.prompt(q), journal, sampling, samples, agreement, take)) for q in questions]
         made = {"model": model.model, "revision": model.revision, "settings": asdict(sampling), "samples": samples}
         return _write(out, judged, chosen, made, settings, licences, journal.path)
 
@@ -223,6 +223,14 @@ def _extractor(extract: str | Extractor | None) -> Extractor | None:
     return extractor(extract) if isinstance(extract, str) else extract
 
 
+def _echoes(text: str, prompt: str, question: Question) -> bool:
+    """Whether a server returned the prompt with the answer, or the model copied it: twice the prompt is no anchor.
+
+    An answer may well quote its question; it may not begin with it, nor hold the question with our instruction.
+    """
+    return text.lstrip().startswith(question.text) or (prompt != question.text and prompt in text)
+
+
 def _right(question: Question, found: str) -> bool:
     if not question.accepted:
         return same_answer(found, question.answer)
@@ -231,6 +239,7 @@ def _right(question: Question, found: str) -> bool:
 
 def _verdict(
     question: Question,
+    prompt: str,
     journal: Journal,
     sampling: Sampling,
     samples: int,
@@ -249,8 +258,7 @@ def _verdict(
         found = take(reply["text"]) if reply["finish"] != "length" else None
         if reply["finish"] == "length":
             reasons["cut_off"] += 1
-        elif question.text in reply["text"]:
-            # A server that returns the prompt with the answer, or a model that copies: twice the prompt is no anchor.
+        elif _echoes(reply["text"], prompt, question):
             reasons["echo"] += 1
         elif found is None:
             reasons["no_answer"] += 1

@@ -115,7 +115,7 @@ class Journal:
             raise DataError(
                 f"{self.path}: not a journal of this version ({entry.get('schema')!r}); begin with --restart"
             )
-        stored, given = entry["job"], json.loads(json.dumps(job))
+        stored, given = _flat(entry["job"]), _flat(json.loads(json.dumps(job)))
         differ = sorted(name for name in {*stored, *given} if stored.get(name) != given.get(name))
         if differ:
             told = "; ".join(f"{n}: {stored.get(n)!r} then, {given.get(n)!r} now" for n in differ)
@@ -165,6 +165,14 @@ class Journal:
         """
         start, length = self._places[key]
         return json.loads(os.pread(self._file.fileno(), length, start))["result"]
+
+
+def _flat(job: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{"a": {"b": 1}}` as `{"a.b": 1}`, so that a difference is named by its own name."""
+    flat: dict[str, Any] = {}
+    for name, value in job.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:
