@@ -383,6 +383,23 @@ def test_a_phone_zooms_by_buttons(phone: Visit) -> None:
     assert phone.page.locator("#zoom-out").is_disabled()
 
 
+def test_accuracy_of_a_benchmark_stands_beside_chance(browser: Browser, family: list[Path], tmp_path: Path) -> None:
+    entry = {"benchmark": "xcopa", "language": "hin_Deva", "metric": "accuracy", "n": 20, "score": 0.4, "chance": 0.5}
+    run = tmp_path / "evaluation" / "base"
+    run.mkdir(parents=True)
+    (run / "run.json").write_text(json.dumps({"schema": 1, "label": "base"}))
+    (run / "results.json").write_text(json.dumps({"schema": 1, "results": [entry]}))
+    written = write_report(family, tmp_path / "report.html", results=tmp_path / "evaluation")
+    context = opened(browser)
+    visit = Visit(context.new_page(), written.page.as_uri())
+    visit.page.wait_for_selector("html[data-ready]")
+    assert "against accuracy in xcopa" in visit.page.inner_text("#scatter-caption")
+    assert visit.page.locator("#scatter svg text", has_text="chance").is_visible()
+    assert "base, r = –" in visit.page.locator("#scatter svg").text_content()  # one language has no r
+    assert visit.errors == visit.requests == []
+    context.close()
+
+
 def test_names_keep_the_mark_of_a_language_never_seen(browser: Browser, tmp_path: Path) -> None:
     long = write_profile(tmp_path / "p", languages=22)
     stored = json.loads((long / "profile.json").read_text())

@@ -23,11 +23,13 @@ from scipy.spatial.distance import squareform
 from stored_profiles import HTML_IN_DATA, write_profile, write_results
 
 from innerlingua.errors import DataError
+from innerlingua.evaluation.store import read_summaries, summarise, write_run
+from innerlingua.evaluation.store import write_results as write_evaluated
 from innerlingua.page import CATEGORIES, SEQUENTIAL, ramp
 from innerlingua.routing.report import read_profiles, write_report
 from innerlingua.routing.report.order import similarity_order
 from innerlingua.routing.report.pack import EXACT, pack_distribution
-from innerlingua.routing.report.read import read_results
+from innerlingua.routing.report.results import read_results
 from innerlingua.routing.report.summary import correlations, wilson
 
 
@@ -259,6 +261,68 @@ class TestResults:
         with pytest.raises(DataError, match=message):
             write_report(family, tmp_path / "report.html", results=path)
         assert not (tmp_path / "report.html").exists()
+
+    @staticmethod
+    def evaluated(folder: Path, label: str, right: dict[str, int], *, benchmark: str = "belebele") -> None:
+        """What `innerlingua evaluate` writes of one run: of ten questions in each language so many right."""
+        run = folder / label.replace("/", "-")
+        run.mkdir(parents=True, exist_ok=True)
+        write_run(run, {"label": label})
+        entries = [
+            summarise(
+                benchmark,
+                code,
+                [{"score": int(at < number), "status": "answered", "hash": str(at)} for at in range(10)],
+                metric="accuracy",
+                chance=0.25,
+                task_version="1",
+                anchor=code == "eng_Latn",
+                seconds=1.0,
+            )
+            for code, number in right.items()
+        ]
+        write_evaluated(run, [*read_summaries(run), *entries])
+
+    def test_a_folder_of_evaluate_is_read(self, family: list[Path], tmp_path: Path) -> None:
+        self.evaluated(tmp_path / "e", "base", {"eng_Latn": 9, "hin_Deva": 3, "npi_Deva": 4})
+        self.evaluated(tmp_path / "e", "SARA", {"eng_Latn": 8, "hin_Deva": 7})
+        self.evaluated(tmp_path / "e", "other", {"hin_Deva": 5})
+        results = read_results(tmp_path / "e", read_profiles(family))
+        assert results.accuracy == {
+            "base": {"eng_Latn": (10, 9), "hin_Deva": (10, 3), "npi_Deva": (10, 4)},
+            "sara": {"eng_Latn": (10, 8), "hin_Deva": (10, 7)},
+        }
+        assert (results.benchmark, results.chance, results.unmatched) == ("belebele", 0.25, ["other"])
+        alone = read_results(tmp_path / "e" / "base", read_profiles(family))
+        assert alone.accuracy == {"base": results.accuracy["base"]}
+
+    def test_benchmarks_are_never_added_up(self, family: list[Path], tmp_path: Path) -> None:
+        for benchmark, number in (("belebele", 3), ("xcopa", 6)):
+            self.evaluated(tmp_path / "e", "base", {"hin_Deva": number}, benchmark=benchmark)
+        profiles = read_profiles(family)
+        assert read_results(tmp_path / "e", profiles, benchmark="xcopa").accuracy == {"base": {"hin_Deva": (10, 6)}}
+        with pytest.raises(DataError, match=r"holds belebele, xcopa: choose one by --benchmark"):
+            read_results(tmp_path / "e", profiles)
+        with pytest.raises(DataError, match=r"no accuracy in 'xcop'; did you mean 'xcopa'\?"):
+            read_results(tmp_path / "e", profiles, benchmark="xcop")
+
+    def test_folders_that_say_nothing_are_refused(self, family: list[Path], tmp_path: Path) -> None:
+        profiles = read_profiles(family)
+        (tmp_path / "empty").mkdir()
+        with pytest.raises(DataError, match="empty: no accuracy in it"):
+            read_results(tmp_path / "empty", profiles)
+        self.evaluated(tmp_path / "e", "base", {"hin_Deva": 3})
+        path = tmp_path / "e" / "base" / "results.json"
+        stored = json.loads(path.read_text())
+        stored["results"][0]["score"] = 7
+        path.write_text(json.dumps(stored))
+        with pytest.raises(DataError, match=r"results\.json: accuracy 1: expected .* a score from 0 to 1"):
+            read_results(tmp_path / "e", profiles)
+        path.write_text("{")
+        with pytest.raises(DataError, match=r"results\.json: no readable JSON"):
+            read_results(tmp_path / "e", profiles)
+        with pytest.raises(DataError, match="--benchmark chooses in a folder"):
+            write_report(family, tmp_path / "r.html", benchmark="xcopa")
 
     def test_languages_of_no_profile_are_named(self, family: list[Path], tmp_path: Path) -> None:
         path = tmp_path / "result.json"

@@ -10,11 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from innerlingua.errors import DataError
 from innerlingua.page import assemble
 from innerlingua.routing.report.export import check_place, export, write_text
 from innerlingua.routing.report.figures import write_figures
 from innerlingua.routing.report.pack import payload
-from innerlingua.routing.report.read import Profile, Results, read_profiles, read_results
+from innerlingua.routing.report.read import Profile, read_profiles
+from innerlingua.routing.report.results import Results, read_results
 
 __all__ = ["Profile", "Results", "Written", "read_profiles", "read_results", "write_report"]
 
@@ -43,6 +45,7 @@ def write_report(
     output: Path,
     *,
     results: Path | None = None,
+    benchmark: str | None = None,
     export_to: Path | None = None,
     svg_to: Path | None = None,
 ) -> Written:
@@ -51,7 +54,9 @@ def write_report(
     Args:
         directories: folders that `innerlingua routing profile` wrote; the others are compared with the first.
         output: the HTML file.
-        results: a `result.json` with accuracy per language under runs named like the profiles.
+        results: accuracy per language of runs named like the profiles: a `result.json`, or a folder of `innerlingua
+            evaluate`.
+        benchmark: which of that folder's benchmarks; needed where it has several.
         export_to: a folder for every number as CSV and JSON.
         svg_to: a folder for figures.
 
@@ -65,7 +70,9 @@ def write_report(
         if place is not None:
             check_place(place, folder=True, option=option)
     profiles = read_profiles(directories)
-    accuracy = read_results(results, profiles) if results is not None else None
+    if benchmark is not None and results is None:
+        raise DataError("--benchmark chooses in a folder of --results, which is missing")
+    accuracy = read_results(results, profiles, benchmark=benchmark) if results is not None else None
     page = assemble(
         "innerlingua.routing.report",
         markup="page.html",

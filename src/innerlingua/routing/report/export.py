@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from innerlingua.errors import DataError
-from innerlingua.routing.report.read import Profile, Results
+from innerlingua.routing.report.read import Profile
+from innerlingua.routing.report.results import Results
 from innerlingua.routing.report.summary import correlations, measures_of, wilson
 
 __all__ = ["check_place", "export", "write_text"]
@@ -46,7 +47,7 @@ def export(directory: Path, profiles: Sequence[Profile], results: Results | None
     }
     if results is not None:
         tables["accuracy"] = (
-            ("profile", "language", "n", "correct", "accuracy", "low", "high"),
+            ("profile", "benchmark", "language", "n", "correct", "accuracy", "low", "high"),
             list(_accuracy(results)),
         )
         tables["correlations"] = (
@@ -170,7 +171,7 @@ def _skipped(profiles: Sequence[Profile]) -> Iterator[Row]:
 def _accuracy(results: Results) -> Iterator[Row]:
     for label, rows in results.accuracy.items():
         for code, (n, correct) in rows.items():
-            yield label, code, n, correct, correct / n, *wilson(n, correct)
+            yield label, results.benchmark, code, n, correct, correct / n, *wilson(n, correct)
 
 
 def _correlations(profiles: Sequence[Profile], results: Results) -> Iterator[Row]:

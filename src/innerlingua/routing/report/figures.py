@@ -14,7 +14,8 @@ from innerlingua.page import CATEGORIES, DIVERGING, SEQUENTIAL, ramp
 from innerlingua.routing.report import svg
 from innerlingua.routing.report.export import write_text
 from innerlingua.routing.report.order import similarity_order
-from innerlingua.routing.report.read import Profile, Results
+from innerlingua.routing.report.read import Profile
+from innerlingua.routing.report.results import Results
 from innerlingua.routing.report.summary import MEASURES, wilson
 
 __all__ = ["figures", "write_figures"]
@@ -304,7 +305,12 @@ def _accuracy(profiles: Sequence[Profile], results: Results) -> str:
     parts.append(
         svg.text(left + width / 2, top + height + 30, f"mean JS to the anchor, {span} (nats)", anchor="middle")
     )
-    parts.append(svg.text(14, top + height / 2, "accuracy", anchor="middle", turn=-90))
+    what = "accuracy" if results.benchmark is None else f"accuracy, {results.benchmark}"
+    parts.append(svg.text(14, top + height / 2, what, anchor="middle", turn=-90))
+    if results.chance is not None:
+        level = y(results.chance)
+        parts.append(svg.line([(left, level), (left + width, level)], svg.MUTED, width=0.8, dash="3 2"))
+        parts.append(svg.text(left + width, level - 3, "chance", size=7, anchor="end", colour=svg.MUTED))
     return svg.document(left + width + 30, top + height + 42, parts, title="Divergence of routing against accuracy")
 
 

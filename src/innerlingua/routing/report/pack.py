@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from innerlingua.page import CATEGORIES, DIVERGING, SEQUENTIAL
 from innerlingua.routing.report.order import similarity_order
-from innerlingua.routing.report.read import Profile, Results
+from innerlingua.routing.report.read import Profile
+from innerlingua.routing.report.results import Results
 from innerlingua.routing.report.summary import Measure, correlations, measures_of
 
 __all__ = ["payload"]
@@ -161,6 +162,8 @@ def _results(profiles: Sequence[Profile], results: Results | None, measures: Seq
         },
         "unmatched": results.unmatched,
         "other_languages": results.other_languages,
+        "benchmark": results.benchmark,
+        "chance": results.chance,
         "r": {
             profile.label: {
                 measure.key: [

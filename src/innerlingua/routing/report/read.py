@@ -1,4 +1,4 @@
-"""Stored profiles and results, read and checked before anything is drawn.
+"""Stored profiles, read and checked before anything is drawn.
 
 A profile is a folder with `profile.json` (numbers per language and layer), `profile.safetensors` (mean routing and
 load per expert) and, optionally, `samples.json` (sentence pairs kept for a closer look). What is missing, damaged or of
@@ -7,7 +7,6 @@ another shape than the rest says is one message with the file and the remedy.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from innerlingua.errors import DataError
 from innerlingua.routing.profile.stored import read_distributions, read_record, read_samples
 
-__all__ = ["Between", "Profile", "Results", "read_profile", "read_profiles", "read_results"]
+__all__ = ["Between", "Profile", "read_profile", "read_profiles"]
 
 INTERVAL = ("mean", "low", "high")
 
@@ -89,18 +88,6 @@ class Profile:
         return None if seen is None else set(self.languages) - set(seen)
 
 
-@dataclass(frozen=True, slots=True)
-class Results:
-    """Accuracy per profile label and language: label -> language -> (n, correct).
-
-    `unmatched` are runs of the file without a profile, `other_languages` codes that no profile has.
-    """
-
-    accuracy: Mapping[str, Mapping[str, tuple[int, int]]]
-    unmatched: list[str]
-    other_languages: list[str]
-
-
 def read_profiles(directories: Sequence[Path]) -> list[Profile]:
     """Read the profiles of one report and see that they can be compared.
 
@@ -161,55 +148,6 @@ def read_profile(directory: Path) -> Profile:
     )
 
 
-def read_results(path: Path, profiles: Sequence[Profile]) -> Results:
-    """Accuracy of `result.json` for the profiles, matched by label without regard to case.
-
-    Raises:
-        DataError: the file cannot be read, has no accuracy, or none of its runs has the label of a profile.
-    """
-    if not path.is_file():
-        raise DataError(f"{path}: no such file. --results takes the result.json of an evaluation or the demo.")
-    stored = _json(path)
-    runs = stored.get("runs") if isinstance(stored, dict) else None
-    shaped = isinstance(runs, dict) and all(
-        isinstance(run, dict) and isinstance(run.get("accuracy", {}), dict) for run in runs.values()
-    )
-    if not isinstance(runs, dict) or not shaped or not any(run.get("accuracy") for run in runs.values()):
-        raise DataError(
-            f"{path}: no accuracy in it. Expected runs: {{label: {{accuracy: {{language: {{n, correct}}}}}}}}."
-        )
-    labels = {profile.label.casefold(): profile.label for profile in profiles}
-    accuracy: dict[str, dict[str, tuple[int, int]]] = {}
-    for name, run in runs.items():
-        if name.casefold() in labels and run.get("accuracy"):
-            accuracy[labels[name.casefold()]] = _accuracy(path, name, run["accuracy"])
-    if not accuracy:
-        raise DataError(
-            f"{path}: its runs {', '.join(runs)} match none of the profiles {', '.join(labels.values())}, or hold no "
-            "accuracy. Name the profiles like the runs: innerlingua routing profile ... --label NAME."
-        )
-    targets = {code for profile in profiles for code in profile.languages if code != profile.anchor}
-    named = {code for rows in accuracy.values() for code in rows}
-    if not named & targets:
-        raise DataError(
-            f"{path}: accuracy in {', '.join(sorted(named))}, and none of these languages is compared in the profiles"
-        )
-    return Results(
-        accuracy=accuracy,
-        unmatched=[name for name in runs if name.casefold() not in labels],
-        other_languages=sorted(named - targets - {profiles[0].anchor}),
-    )
-
-
-def _accuracy(path: Path, run: str, stored: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
-    for language, entry in stored.items():
-        n, correct = (entry.get("n"), entry.get("correct")) if isinstance(entry, dict) else (None, None)
-        # A bool is an int to isinstance, and no count.
-        if type(n) is not int or type(correct) is not int or not 0 <= correct <= n or n == 0:
-            raise DataError(f"{path}: runs.{run}.accuracy.{language}: expected whole numbers n > 0 and correct <= n.")
-    return {language: (entry["n"], entry["correct"]) for language, entry in stored.items()}
-
-
 def _interval(entry: Mapping[str, Any] | None, layers: int) -> NDArray[np.float64]:
     """(3, layers) of mean, low, high. A whole entry, one of the three or one layer may be null."""
     table = np.full((3, layers), np.nan)
@@ -217,13 +155,6 @@ def _interval(entry: Mapping[str, Any] | None, layers: int) -> NDArray[np.float6
         if entry is not None and entry[key] is not None:
             table[row] = np.array(entry[key], dtype=np.float64)
     return table
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{path}: no readable JSON ({error}). Write it again with the command that made it.") from None
 
 
 def _span(layers: Sequence[int]) -> str:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from innerlingua.routing.report.read import Profile, Results
+from innerlingua.routing.report.read import Profile
+from innerlingua.routing.report.results import Results
 
 __all__ = ["MEASURES", "Measure", "correlations", "measures_of", "wilson"]
 

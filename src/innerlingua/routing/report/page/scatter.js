@@ -49,7 +49,8 @@ function scatterChart(width, height, colours) {
   const top = 30 + row * 18;
   const xs = points.map((p) => p.x), ys = points.flatMap((p) => p.span);
   const x0 = points.length && Math.min(...xs) > 0.5 * Math.max(...xs) ? Math.min(...xs) * 0.98 : 0, x1 = (Math.max(...xs, 0) || 1) * 1.05;
-  const y0 = Math.max(0, Math.floor(Math.min(...ys, 1) * 10) / 10), y1 = Math.min(1, Math.ceil(Math.max(...ys, 0) * 10) / 10);
+  const chance = data.results.chance, bounds = chance === null ? ys : [...ys, chance];
+  const y0 = Math.max(0, Math.floor(Math.min(...bounds, 1) * 10) / 10), y1 = Math.min(1, Math.ceil(Math.max(...bounds, 0) * 10) / 10);
   const xOf = (v) => left + ((v - x0) / (x1 - x0 || 1)) * (width - left - right), yOf = (v) => height - bottom - ((v - y0) / (y1 - y0 || 1)) * (height - top - bottom);
   const node = draw("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${measure.name} against accuracy, ${points.length} points` });
   for (const tick of ticks(y0, y1, 5)) node.append(draw("line", { x1: left, x2: width - right, y1: yOf(tick), y2: yOf(tick), stroke: colours.line }), label(left - 7, yOf(tick) + 4, number(tick), 11, colours.muted, { "text-anchor": "end" }));
@@ -57,6 +58,7 @@ function scatterChart(width, height, colours) {
   node.append(label(width - right, height - 5, `${measure.name}${measure.unit ? ` (${measure.unit})` : ""} →`, 11, colours.muted, { "text-anchor": "end" }), label(4, height - 5, "accuracy ↑", 11, colours.muted));
   for (const [profile, text, at, y] of legend) node.append(marker(profile, at + 5, 11 + y, colours, false), label(at + 15, 15 + y, text, 12, colours.ink));
   for (const p of points) node.append(draw("line", { x1: xOf(p.x), x2: xOf(p.x), y1: yOf(p.span[0]), y2: yOf(p.span[1]), stroke: category(p.profile.index, colours), "stroke-opacity": 0.35 }));
+  if (chance !== null) node.append(draw("line", { x1: left, x2: width - right, y1: yOf(chance), y2: yOf(chance), stroke: colours.muted, "stroke-dasharray": "4 3" }), label(width - right, yOf(chance) - 4, "chance", 11, colours.muted, { "text-anchor": "end" }));
   const taken = []; // places of labels: those of several models can meet
   for (const p of [...points].sort((a, b) => Number(a.code === state.language) - Number(b.code === state.language))) {
     const chosen = p.code === state.language, shape = marker(p.profile, round2(xOf(p.x)), round2(yOf(p.y)), colours, chosen);
@@ -79,7 +81,7 @@ function drawScatter() {
   const where = chosen.length === 1 ? `layer ${layers[chosen[0]]}` : `mean over layers ${layers[chosen[0]]} to ${layers[chosen.at(-1)]}`;
   const { unmatched, other_languages: others } = data.results;
   const left = (unmatched.length ? ` Results without a profile, not shown: ${unmatched.join(", ")}.` : "") + (others.length ? ` Languages of no profile, not shown: ${others.join(", ")}.` : "");
-  byId("scatter-caption").textContent = `Each point is a language: ${measure.name} (${where}) against accuracy with its 95 % interval (Wilson). On the right Pearson's r over languages at each layer; it describes these few languages and tests nothing.${left}`;
+  byId("scatter-caption").textContent = `Each point is a language: ${measure.name} (${where}) against accuracy${data.results.benchmark ? ` in ${data.results.benchmark}` : ""} with its 95 % interval (Wilson). On the right Pearson's r over languages at each layer; it describes these few languages and tests nothing.${left}`;
   const holder = byId("scatter"), node = scatterChart(Math.max(280, holder.clientWidth), 340, palette());
   holder.replaceChildren(node);
   const show = (event) => {
