@@ -291,6 +291,12 @@ def _score(
         else float(np.mean([c for c in chances if c is not None]))
     )
     low, high = interval or (None, None)
+    statuses = [
+        {status: sum(matched.statuses[place][run][status] for place in chosen) for status in STATUSES} for run in runs
+    ]
+    # Who guesses leaves the same samples without an answer.
+    answered = sum(counts["answered"] for counts in statuses) / sum(map(sum, (one.values() for one in statuses)))
+    guess = None if chance is None else chance * answered
     return Score(
         benchmark=matched.benchmark,
         measure=analysis.stack.measure.name,
@@ -302,13 +308,14 @@ def _score(
         high=None if high is None else factor * high,
         by_run=[factor * float(analysis.stack.scores[run, list(chosen)].mean()) for run in runs],
         samples=sum(len(matched.ids[place]) for place in chosen),
-        statuses=[
-            {status: sum(matched.statuses[place][run][status] for place in chosen) for status in STATUSES}
-            for run in runs
-        ],
+        statuses=statuses,
         chance=None if chance is None else factor * chance,
-        at_chance=bool(chance is not None and low is not None and high is not None and low <= chance <= high),
+        at_chance=_at_chance(guess, low, high),
     )
+
+
+def _at_chance(guess: float | None, low: float | None, high: float | None) -> bool:
+    return guess is not None and low is not None and high is not None and low <= guess <= high
 
 
 def _family(row: _Row) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ exact (McNemar's exact test).
 
 **Several runs.** With S runs of a method, trained from different seeds, the difference varies with the samples and
 with the seeds. The bootstrap over seeds is of no use for S = 3 (it sees a spread too small by a third, and its
-intervals cover 67 to 99 % in simulation instead of 95), and swaps of three runs against three cannot give a p-value
+intervals cover 74 to 100 % in simulation instead of 95), and swaps of three runs against three cannot give a p-value
 below 0.1. So the variance is estimated by its parts, as in an analysis of variance with samples and seeds crossed:
 
     V = V_samples + max(0, V_seeds - V_interaction)

@@ -29,7 +29,7 @@ class Score:
         samples: how many, over all languages of the row.
         statuses: samples by status, over the row's languages, of each run.
         chance: of a guess; None where it is not known.
-        at_chance: whether the interval holds the chance.
+        at_chance: whether the interval holds the score of a guess that answers the same samples.
     """
 
     benchmark: str
