@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -58,7 +60,7 @@ def doctor(
         with _Watch() as watch:
             report = examine(loaded, recipe, watch, processes=processes)
     if as_json == "-":
-        typer.echo(json.dumps(_finite(report.as_json()), ensure_ascii=False, allow_nan=False))
+        typer.echo(json.dumps(_finite(report.as_json()), allow_nan=False))  # ASCII, whatever the terminal takes
     else:
         _print(render(report))
         if as_json is not None:
@@ -105,6 +107,8 @@ def _finite(value: Any) -> Any:
 
 
 def _print(lines: list[str]) -> None:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # rows are in all scripts, terminals are not
     console = Console(highlight=False, soft_wrap=True)
     for line in lines:
         text = Text(line)

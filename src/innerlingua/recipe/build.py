@@ -45,7 +45,17 @@ from innerlingua.training import Term, Trainer
 if TYPE_CHECKING:
     from trl import SFTConfig
 
-__all__ = ["TERMS", "Ingredients", "run_prior", "run_training"]
+__all__ = [
+    "NO_STEP",
+    "TERMS",
+    "Ingredients",
+    "begin",
+    "make_trainer",
+    "refuse_no_step",
+    "resolved",
+    "run_prior",
+    "run_training",
+]
 
 Say = Callable[[str], None]
 
@@ -89,7 +99,7 @@ def run_training(recipe: Recipe, *, resume: bool = False, overwrite: bool = Fals
 
 
 def _run_training(recipe: Recipe, *, resume: bool, overwrite: bool, say: Say) -> Path:
-    recipe, args, state = _start(recipe, say)
+    recipe, args, state = begin(recipe, say)
     folder = Path(args.output_dir)
     on_main(lambda: run.check_folder(folder, resume=resume, overwrite=overwrite))
     record: dict[str, Any] = {"processes": state.num_processes}
@@ -98,7 +108,7 @@ def _run_training(recipe: Recipe, *, resume: bool, overwrite: bool, say: Say) ->
     checkpoint = last_checkpoint(folder, say) if resume else None
     tokenizer = load_tokenizer(recipe.model)
     rows, recipe = read_rows(recipe, tokenizer, say)
-    _refuse_no_step(args, state.num_processes, len(rows.train))
+    refuse_no_step(args, state.num_processes, len(rows.train))
     record |= rows.digests()
     if resume:
         _refuse_drift(folder, recipe, record)
@@ -122,7 +132,7 @@ def _run_training(recipe: Recipe, *, resume: bool, overwrite: bool, say: Say) ->
     with replacing(folder), chosen_implementations(recipe.model):
         terms = [TERMS[name](getattr(recipe, name), given) for name in recipe.terms]
         say(f"the recipe as it is run:\n{to_yaml(recipe.values())}")
-        trainer = _trainer(given, rows.train, rows.evaluation, terms)
+        trainer = make_trainer(given, rows.train, rows.evaluation, terms)
     record["prior"] = prior_digest(recipe, folder)
     if state.is_main_process and not resume:
         run.clear_folder(folder)
@@ -174,7 +184,7 @@ def run_prior(recipe: Recipe, *, overwrite: bool = False, say: Say = print) -> P
 
 
 def _run_prior(recipe: Recipe, *, overwrite: bool, say: Say) -> Path:
-    recipe, args, _ = _start(recipe, say)
+    recipe, args, _ = begin(recipe, say)
     folder = Path(args.output_dir)
     on_main(lambda: run.check_prior_folder(folder, overwrite=overwrite))
     tokenizer = load_tokenizer(recipe.model)
@@ -198,8 +208,9 @@ def _run_prior(recipe: Recipe, *, overwrite: bool, say: Say) -> Path:
     return folder / run.PRIOR
 
 
-def _start(recipe: Recipe, say: Say) -> tuple[Recipe, SFTConfig, PartialState]:
-    given = _resolved(recipe, say)
+def begin(recipe: Recipe, say: Say) -> tuple[Recipe, SFTConfig, PartialState]:
+    """The recipe with every key of its trainer, checked and rehearsed, and the arguments of it; seeds the process."""
+    given = resolved(recipe, say)
     recipe = resolve_trainer(given)
     rehearse(given)
     if recipe.trainer.get("use_cpu"):
@@ -213,7 +224,7 @@ def _start(recipe: Recipe, say: Say) -> tuple[Recipe, SFTConfig, PartialState]:
     return recipe, args, PartialState()
 
 
-def _resolved(recipe: Recipe, say: Say) -> Recipe:
+def resolved(recipe: Recipe, say: Say) -> Recipe:
     """`recipe` with the keys of ours that depend on other sections."""
     model, data = recipe.model, recipe.data
     if model.dtype is None:
@@ -233,7 +244,8 @@ def _model(recipe: Recipe, say: Say, *, checkpoint: Path | None = None) -> tuple
     return model, recipe
 
 
-def _trainer(given: Ingredients, rows: Dataset, evaluation: Dataset | None, terms: list[Term]) -> Trainer:
+def make_trainer(given: Ingredients, rows: Dataset, evaluation: Dataset | None, terms: list[Term]) -> Trainer:
+    """The trainer, with exactly that trainable which the recipe asks for."""
     recipe, model = given.recipe, given.model
     trained, adapted = trained_parts(recipe.model, recipe.peft)
     adapters = adapter_config(recipe.peft, model) if recipe.peft is not None else None
@@ -286,7 +298,7 @@ def _keep_small_steps(trainer: Trainer, given: Ingredients) -> None:
         )
 
 
-def _refuse_no_step(args: SFTConfig, processes: int, rows: int) -> None:
+def refuse_no_step(args: SFTConfig, processes: int, rows: int) -> None:
     """Refuse rows that all fall into an incomplete batch that is dropped."""
     batch = args.per_device_train_batch_size * (1 if args.accelerator_config.split_batches else processes)
     if args.dataloader_drop_last and rows < batch:

@@ -58,9 +58,9 @@ def examine(recipe: Recipe, path: str, watch: Watch, *, processes: int = 1) -> R
     watch.stage("the section trainer")
     args: SFTConfig | None = None
     with found.stage("trainer", "every option of the trainer is known, in range, and was tried on a small model"):
-        recipe, args, _ = build._start(recipe, found.say)
+        recipe, args, _ = build.begin(recipe, found.say)
     if args is None:
-        recipe = _without_trainer(build._resolved(recipe, found.say))
+        recipe = _without_trainer(build.resolved(recipe, found.say))
     with found.stage("trainer.output_dir", "the folder of the run is free"):
         run.check_folder(folder, resume=False, overwrite=False)
 
@@ -69,7 +69,7 @@ def examine(recipe: Recipe, path: str, watch: Watch, *, processes: int = 1) -> R
     if rows is not None and args is not None:
         enough = False
         with found.stage("trainer.dataloader_drop_last"):
-            build._refuse_no_step(args, processes, len(rows.train))
+            build.refuse_no_step(args, processes, len(rows.train))
             enough = True
         args = args if enough else None
     watch.stage("the model")

@@ -170,8 +170,8 @@ def of_losses(found: Findings, losses: Losses, recipe: Recipe, args: SFTConfig) 
     plain = next(piece for piece in losses.pieces if piece.name == CROSS_ENTROPY).gradients.parts.get("router", 0.0)
     for piece in losses.pieces:
         mine = piece.weight * piece.gradients.parts.get("router", 0.0)
-        if piece.name == CROSS_ENTROPY or not piece.weight:
-            continue
+        if piece.name in (CROSS_ENTROPY, BALANCE) or not piece.weight:
+            continue  # a balance loss is small by intent
         if piece.gradients.total == 0.0:
             found.add(
                 "warning", "alignment", f"{piece.name} has no gradient in this batch, so nothing is trained by it"
@@ -179,7 +179,7 @@ def of_losses(found: Findings, losses: Losses, recipe: Recipe, args: SFTConfig) 
         elif min(mine, plain) > 0 and not 1 / _LOPSIDED < mine / plain < _LOPSIDED:
             found.add(
                 "note",
-                "trainer.router_aux_loss_coef" if piece.name == BALANCE else "alignment.weight",
+                "alignment.weight",
                 f"on the routers the weighted gradient of {piece.name} is {mine / plain:.2g} times the cross-entropy's",
             )
 

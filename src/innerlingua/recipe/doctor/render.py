@@ -197,7 +197,7 @@ def _schedule(plan: facts.Schedule) -> Iterator[str]:
         f"accumulated x {plan.processes} process{'es' if plan.processes > 1 else ''}); {plan.warmup_steps:,} of them "
         "warm-up"
     )
-    yield from _prose(f"{plan.steps_of_an_epoch:,} steps are an epoch of {plan.rows:,} rows; {plan.epochs:.3g} epochs")
+    yield from _prose(f"{plan.steps_of_an_epoch:,} steps are an epoch of {plan.rows:,} rows; epochs: {plan.epochs:.3g}")
     anchors = f", and {plan.anchor_tokens:,} of anchors" if plan.anchor_tokens else ""
     yield from _prose(
         f"tokens of an epoch: {plan.target_tokens:,}, of them {plan.supervised_tokens:,} supervised{anchors}"
@@ -306,7 +306,7 @@ def _wrapped(text: str, start: str) -> Iterator[str]:
 
 
 def _quoted(text: str) -> Iterator[str]:
-    """`text` in lines of its own, broken anywhere, by the columns that its characters take."""
+    """`text` in lines of its own, by the columns that its characters take; broken behind a blank where there is one."""
     text = _visible(text)
     if len(text) > _SHOWN:
         head, tail = text[: _SHOWN * 2 // 3], text[-_SHOWN // 3 :]
@@ -315,8 +315,10 @@ def _quoted(text: str) -> Iterator[str]:
         line = ""
         for character in paragraph:
             if cell_len(line + character) > WIDTH - 4:
-                yield f"    {line}"
-                line = ""
+                place = line.rfind(" ") + 1
+                place = place if place > len(line) // 2 else len(line)
+                yield f"    {line[:place]}"
+                line = line[place:]
             line += character
         yield f"    {line}"
 

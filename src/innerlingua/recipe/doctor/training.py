@@ -43,7 +43,7 @@ def examine_training(
     prepared: Prepared | None = None
     with found.stage("trainer", "what is trained is what was asked for, and the routers route as they are read"):
         terms = [WatchedTerm(build.TERMS[name](getattr(given.recipe, name), given)) for name in given.recipe.terms]
-        trainer = build._trainer(given, rows.train, rows.evaluation, list(terms))
+        trainer = build.make_trainer(given, rows.train, rows.evaluation, list(terms))
         report.parameters = parts_table(trainer.model)
         prepared = prepare(trainer)
     if trainer is None or prepared is None:
