@@ -60,7 +60,7 @@ def p_values(analysis: Analysis, *, runs: int = 1) -> Floats:
 
 
 def passages(rng: np.random.Generator, sets: int, number: int, size: int) -> tuple[Floats, NDArray[np.int64]]:
-    """Scores without a true difference, whose changes questions on one passage share, and the passages: (sets, 2, n, 1)."""
+    """Scores (sets, 2, n, 1) without a true difference, whose changes passages share; each question's passage."""
     shared = np.repeat(rng.normal(0, 0.2, (sets, number)), size, axis=1)
     change = shared + rng.normal(0, 0.2, (sets, number * size))
     first = rng.normal(0, 1, change.shape)
@@ -81,7 +81,7 @@ def seeds_and_samples(
 
 
 def translated(rng: np.random.Generator, n: int, languages: int, *, shared: float = 0.15) -> list[Floats]:
-    """Scores without a true difference, whose changes are alike for a question in all languages: per language (2, n, 1)."""
+    """Scores without a true difference, whose changes are alike for a question in all languages; each (2, n, 1)."""
     first = rng.normal(0, 1, (languages, n))
     change = rng.normal(0, shared, n) + rng.normal(0, 0.1, (languages, n))
     return [np.stack([a, a + c])[..., None] for a, c in zip(first, change, strict=True)]
