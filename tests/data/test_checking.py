@@ -15,7 +15,7 @@ from rich.console import Console
 
 from innerlingua.data import PACK_VARIABLE
 from innerlingua.data.checking import check_pairs, render
-from innerlingua.data.checking.grams import hash_words, windows
+from innerlingua.data.checking.grams import hash_words, shares_of_runs, windows
 from innerlingua.data.checking.near import group_alike, signatures
 from innerlingua.data.scripts import UNSPACED, code_points, script_share, script_shares
 from innerlingua.errors import DataError
@@ -251,6 +251,13 @@ def test_long_texts_are_hashed_in_pieces(monkeypatch: pytest.MonkeyPatch) -> Non
     pieces = hash_words(texts)
     assert pieces.hashes.tolist() == whole.hashes.tolist()
     assert pieces.lengths.tolist() == whole.lengths.tolist()
+
+
+def test_the_share_of_runs_is_taken_within_a_text_and_its_partner() -> None:
+    words = hash_words(["a b c d", "a b c x", "a b", "p q r s"])
+    others = hash_words(["y a b c", "p q r s"])
+    shares = shares_of_runs(words, others, np.array([1, 2]), 2)
+    assert shares.tolist() == pytest.approx([0, 2 / 3, 0, 0])
 
 
 def test_script_shares_are_those_of_one_text_at_a_time() -> None:

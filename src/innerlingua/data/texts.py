@@ -19,7 +19,7 @@ from innerlingua.errors import DataError
 
 __all__ = ["Translatable", "read_texts", "translated_row"]
 
-_CARRIED: Final = ("group", "answer", "choices", "label", "source", "license")
+_CARRIED: Final = ("group", "answer", "accepted", "choices", "label", "source", "license")
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from innerlingua.data.checking.check import CheckReport, check_pairs
+from innerlingua.data.checking.check import check_pairs
+from innerlingua.data.checking.report import CheckReport
 from innerlingua.data.checking.summary import render
 
 __all__ = ["CheckReport", "check_pairs", "render"]

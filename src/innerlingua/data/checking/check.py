@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
@@ -18,9 +18,11 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from innerlingua.data.checking.grams import Words, hash_words, windows
+from innerlingua.data.checking.grams import Words, hash_words, shares_of_runs
 from innerlingua.data.checking.near import group_alike, signatures
 from innerlingua.data.checking.overlap import EvaluationSet, Hit, open_evaluation_sets, pieces_of
+from innerlingua.data.checking.report import CheckReport, LanguageReport, OverlapReport
+from innerlingua.data.checking.tokens import token_counter
 from innerlingua.data.languages import ENGLISH, check_language, known_languages
 from innerlingua.data.licences import NOT_STATED, licence_of
 from innerlingua.data.parallel import expand_parallel
@@ -40,7 +42,7 @@ from innerlingua.data.scripts import code_points, script_of, script_shares
 from innerlingua.data.sources import Source, open_sources
 from innerlingua.errors import DataError
 
-__all__ = ["CheckReport", "LanguageReport", "OverlapReport", "check_pairs"]
+__all__ = ["check_pairs"]
 
 _BATCH: Final = 5000
 _CHARACTERS: Final = 1 << 22
@@ -57,66 +59,6 @@ _KINDS: Final = (
 )
 _COPIED: Final = 0.5  # of a target's 5-word runs found in its anchor
 _SCRIPT: Final = 0.3  # of a target's letters in its language's script
-
-
-@dataclass
-class LanguageReport:
-    """What one target language holds. Lengths are [median, 95th percentile, largest] of target and anchor."""
-
-    rows: int = 0
-    without_anchor: int = 0
-    empty: int = 0
-    same_as_anchor: int = 0
-    untranslated: int = 0
-    wrong_script: int = 0
-    duplicates: int = 0
-    near_duplicates: int = 0
-    lengths: list[int] = field(default_factory=list)
-    anchor_lengths: list[int] = field(default_factory=list)
-
-
-@dataclass
-class OverlapReport:
-    """Overlap with one evaluation set: rows by how it was seen, and rows for which nothing could be compared."""
-
-    test_rows: int
-    test_rows_without_english: int
-    test_rows_too_short: int
-    templates: int
-    overlapping: int = 0
-    by: dict[str, int] = field(default_factory=dict)
-    languages: dict[str, int] = field(default_factory=dict)
-    not_checkable: int = 0
-    examples: list[str] = field(default_factory=list)
-
-
-@dataclass
-class CheckReport:
-    """Everything that was found; `to_dict` for scripts, `render` for people."""
-
-    sources: list[str]
-    rows: int
-    ids: int
-    id_collisions: int
-    anchor_conflicts: int
-    length_unit: str
-    near_threshold: float
-    licences: dict[str, int]
-    languages: dict[str, LanguageReport]
-    overlap: dict[str, OverlapReport]
-    ignored_columns: list[str]
-    examples: dict[str, list[str]]
-
-    @property
-    def problems(self) -> int:
-        """The sum of all faults, where a row with two counts twice; 0 means that nothing was found."""
-        faults = ("empty", "same_as_anchor", "untranslated", "wrong_script", "duplicates", "near_duplicates")
-        own: int = sum(getattr(report, name) for report in self.languages.values() for name in faults)
-        return own + self.id_collisions + self.anchor_conflicts + sum(o.overlapping for o in self.overlap.values())
-
-    def to_dict(self) -> dict[str, Any]:
-        """The report as plain JSON types."""
-        return {"schema": "innerlingua.check/1", **asdict(self), "problems": self.problems}
 
 
 def check_pairs(
@@ -145,29 +87,11 @@ def check_pairs(
     if not 0 < near <= 1:
         raise DataError(f"--near {near}: a likeness is above 0 and at most 1")
     sources = open_sources(list(paths) if not isinstance(paths, str | Path) else paths)
-    counter = _token_counter(tokenizer)
+    counter = token_counter(tokenizer)
     sets = open_evaluation_sets(tests)
     run = _Check(sources, sets, known_languages(languages), counter)
     run.read(progress)
     return run.report(near, "tokens" if counter else "words")
-
-
-def _token_counter(path: str | Path | None) -> Callable[[list[str]], list[int]] | None:
-    if path is None:
-        return None
-    from tokenizers import Tokenizer
-
-    file = Path(path) / "tokenizer.json" if Path(path).is_dir() else Path(path)
-    remedy = "give the folder of a model with a tokenizer.json in it, or leave --tokenizer out"
-    if not file.is_file():
-        raise DataError(f"--tokenizer {path}: no tokenizer.json there; {remedy}")
-    try:
-        tokenizer = Tokenizer.from_file(str(file))
-    except Exception as error:  # the library raises nothing narrower
-        raise DataError(f"--tokenizer {path}: {file.name} is no tokenizer ({error}); {remedy}") from error
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return lambda texts: [len(e) for e in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
 
 
 class _Language:
@@ -334,7 +258,8 @@ class _Check:
         texts = np.array([xxhash.xxh3_64_intdigest(whole) for whole in wholes], dtype=np.uint64)
         places = np.array([row.place for row in rows], dtype=np.int64)
         signed = signatures(words)
-        untranslated = self._copied(words, anchor_words, anchored)
+        # Runs of five words that stand in the anchor too: the row was left in that language.
+        untranslated = shares_of_runs(words, anchor_words, anchored, 5) >= _COPIED
         codes = np.array([row.language for row in rows])
         for code in np.unique(codes).tolist():
             mine = codes == code
@@ -360,20 +285,6 @@ class _Check:
                     )
         if self._sets:
             self._compare(rows, pieces, anchor_pieces)
-
-    @staticmethod
-    def _copied(words: Words, anchor_words: Words, anchored: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """(rows,) whether most runs of five words of a target stand in its anchor: it was left in that language."""
-        grams, owner = windows(words, 5)
-        anchor_grams, anchor_owner = windows(anchor_words, 5)
-        known = np.sort(_together(anchor_grams, anchored[anchor_owner]))
-        total = np.bincount(owner, minlength=len(words.lengths))
-        if not len(known) or not len(grams):
-            return np.zeros(len(total), dtype=bool)
-        asked = _together(grams, owner)
-        shared = known[np.minimum(np.searchsorted(known, asked), len(known) - 1)] == asked
-        copied: NDArray[np.bool_] = np.bincount(owner, weights=shared, minlength=len(total)) >= _COPIED * total
-        return copied & (total > 0)
 
     def _compare(self, rows: list[_Row], pieces: Words, anchor_pieces: Words) -> None:
         """Overlap of the rows' English sides with every evaluation set."""
@@ -467,11 +378,6 @@ def _batches(rows: Iterator[_Row]) -> Iterator[list[_Row]]:
 
 def _owners(counts: list[int]) -> NDArray[np.int64]:
     return np.repeat(np.arange(len(counts)), counts)
-
-
-def _together(grams: NDArray[np.uint64], rows: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """One number for (gram, row), so that sets of many rows are compared at once."""
-    return grams ^ (rows.astype(np.uint64) * np.uint64(0xD1B54A32D192ED03))
 
 
 def _spread(parts: list[NDArray[np.int64]]) -> list[int]:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from innerlingua.data.scripts import Points, code_points, word_classes
 
-__all__ = ["Words", "hash_words", "windows"]
+__all__ = ["Words", "hash_words", "shares_of_runs", "windows"]
 
 _MULTIPLIER: Final = np.uint64(0x9E3779B97F4A7C15)
 _BASE: Final = 0xD1342543DE82EF95
@@ -131,3 +131,29 @@ def windows(words: Words, n: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]
     owner = words.owner
     inside = owner[:count] == owner[n - 1 :]
     return total[inside], owner[:count][inside]
+
+
+def shares_of_runs(words: Words, others: Words, partners: NDArray[np.int64], n: int) -> NDArray[np.float64]:
+    """(texts,) the share of each text's runs of `n` words that stand in its partner; 0 without a run or a partner.
+
+    Args:
+        words: the texts.
+        others: the partners of some of them.
+        partners: (partners,) the text that each of `others` belongs to.
+        n: words in a run.
+    """
+    grams, owner = windows(words, n)
+    other_grams, other_owner = windows(others, n)
+    known = np.sort(_of_text(other_grams, partners[other_owner]))
+    shares = np.zeros(len(words.lengths))
+    if len(known) and len(grams):
+        asked = _of_text(grams, owner)
+        shared = known[np.minimum(np.searchsorted(known, asked), len(known) - 1)] == asked
+        total = np.bincount(owner, minlength=len(shares))
+        np.divide(np.bincount(owner, weights=shared, minlength=len(shares)), total, out=shares, where=total > 0)
+    return shares
+
+
+def _of_text(grams: NDArray[np.uint64], texts: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """One number for (gram, text), so that sets of many texts are compared at once."""
+    return grams ^ (texts.astype(np.uint64) * np.uint64(0xD1B54A32D192ED03))

@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from innerlingua.data.checking.check import CheckReport, OverlapReport
+from innerlingua.data.checking.report import CheckReport, OverlapReport
 from innerlingua.data.licences import is_non_commercial
 from innerlingua.data.wording import counted
 
