@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from innerlingua.routing.profile.bootstrap import interval, poisson_weights
-from innerlingua.routing.profile.measures import dead_experts, load_variation
+from innerlingua.routing.profile.measures import dead_experts, expert_shares, load_variation
+from innerlingua.routing.profile.record import interval_kind
 
 
 def _ids(number: int, run: int = 0) -> list[str]:
@@ -111,3 +112,27 @@ def test_the_interval_of_dead_experts_reaches_down_to_the_truth() -> None:
         return _coverage(dead, truth=0.0, runs=200, sentences=60, kind=kind, draw=draw)
 
     assert covered("basic") > covered("percentile")
+
+
+@pytest.mark.parametrize(("experts", "languages", "top"), [(64, 5, 15), (16, 4, 4)])
+def test_the_intervals_of_shares_of_experts_cover_them(experts: int, languages: int, top: int) -> None:
+    generator = np.random.default_rng(0)
+    own, common = generator.dirichlet(np.full(experts, 0.5), languages), generator.dirichlet(np.full(experts, 0.5))
+    load = 0.6 * own + 0.4 * common
+    truth = expert_shares(torch.from_numpy(load)[:, None], top=top, threshold=0.4)
+    runs, sentences = 100, 60
+    covered = torch.zeros(2, languages)
+    for run in range(runs):
+        draw = np.random.default_rng(run + 1)
+        rows = [[draw.multinomial(40, draw.dirichlet(20 * row + 1e-9)) for _ in range(sentences)] for row in load]
+        counts = torch.from_numpy(np.array(rows)).double()
+        weights = torch.from_numpy(poisson_weights(_ids(sentences, run), seed=7, replicates=200)).double()
+        # Replicates take the place of layers.
+        drawn = expert_shares(torch.einsum("nr,gne->gre", weights, counts), top=top, threshold=0.4)
+        points = expert_shares(counts.sum(dim=1)[:, None], top=top, threshold=0.4)
+        for at, name in enumerate(("shared_experts", "exclusive_experts")):
+            low, high = interval(drawn[at].T, points[at][:, 0], kind=interval_kind(name))
+            covered[at] += (low <= truth[at][:, 0] + 1e-9) & (truth[at][:, 0] <= high + 1e-9)
+    # Shares move in steps, so that intervals are wide: they may cover more than they promise.
+    assert float(covered.mean() / runs) > 0.94
+    assert float(covered.min() / runs) > 0.85

@@ -21,13 +21,8 @@ from innerlingua.routing.profile.windows import Skipped
 
 __all__ = ["Estimates", "assemble", "interval_kind", "numbers"]
 
-# Sampling pushes these to one side (see `bootstrap.interval`); their highest possible value.
-_BASIC: Mapping[str, float] = {
-    "load_cv": float("inf"),
-    "dead_experts": float("inf"),
-    "shared_experts": 1.0,
-    "exclusive_experts": 1.0,
-}
+# Sampling pushes these to one side (see `bootstrap.interval`); neither is below 0.
+_BASIC = ("load_cv", "dead_experts")
 
 
 @dataclass(frozen=True)
@@ -123,7 +118,7 @@ def _measures_record(
         point = estimates[name]
         low, high = interval(spread[name], point, kind=interval_kind(name))
         if name in _BASIC:
-            low, high = low.clamp(0.0, _BASIC[name]), high.clamp(0.0, _BASIC[name])
+            low, high = low.clamp(min=0.0), high.clamp(min=0.0)
         record[name] = {
             language: None
             if at == 0 and name in PAIR_MEASURES
