@@ -101,6 +101,16 @@ def test_an_option_means_text_where_text_is_meant_and_a_whole_number_is_a_number
     assert f"{path}, line 7: trainer.run_name is 5; it must be text" in message(path)
 
 
+def test_a_place_is_the_keys_own(path: Path) -> None:
+    recipe = load_recipe(
+        path, ["--trainer.accelerator-config.split-batches", "--trainer.seed", "1", "--peft", "{r: 2}"]
+    )
+    assert recipe.where("trainer.accelerator_config") == "command line, --trainer.accelerator-config.split-batches"
+    assert recipe.where("peft.r") == "command line, --peft"
+    assert recipe.where("trainer.max_steps") == recipe.where("trainer") == f"{path}, line 4"
+    assert recipe.where("trainer.use_cpu") == f"{path}, line 6"
+
+
 @pytest.mark.parametrize(("key", "needed"), [("fsdp_config", "fsdp"), ("liger_kernel_config", "use_liger_kernel")])
 def test_a_field_that_nobody_would_read_is_refused(path: Path, key: str, needed: str) -> None:
     path.write_text(RECIPE + f"  {key}: {{a: true}}\n")

@@ -21,7 +21,10 @@ class Origin:
         """The option that set the key at `path`, a part of it, or a mapping that it is in; the last one wins."""
         for override in reversed(self.overrides):
             shared = min(len(path), len(override.path))
-            if shared and path[:shared] == override.path[:shared]:
+            inside = len(override.path) > len(
+                path
+            )  # an option for a part of a key; for one of a section it says little
+            if path[:shared] == override.path[:shared] and (len(path) > 1 if inside else shared > 0):
                 return override
         return None
 

@@ -115,6 +115,8 @@ def _build(recipe: Recipe) -> None:
     with _trainer(recipe) as trainer:
         if trainer is None:
             return
+        if trainer.args.fsdp and not trainer.is_fsdp_enabled:
+            raise ValueError("fsdp: accelerate does not shard on this kind of device, and would train without it")
         trainer.get_train_dataloader()
         if trainer.eval_dataset is not None:
             trainer.get_eval_dataloader()
@@ -302,9 +304,11 @@ def _young_garbage() -> Iterator[None]:
 
 def _explained(recipe: Recipe, stage: Callable[[Recipe], None], error: Exception) -> Exception:
     """`error` as a message that names the keys; `error` itself where they are not to blame."""
-    if not isinstance(error, InnerlinguaError) and not _passes(recipe, stage, ()):
+    # What one process of a group tries alone, the others would wait for.
+    alone = int(os.environ.get("WORLD_SIZE", "1")) == 1 or stage in (_configure, _look_outside)
+    if alone and not isinstance(error, InnerlinguaError) and not _passes(recipe, stage, ()):
         return error
-    keys = _to_blame(recipe, stage)
+    keys = _to_blame(recipe, stage) if alone else []
     words = " ".join(str(error).split())
     if not isinstance(error, InnerlinguaError | ValueError | ImportError | RuntimeError | OSError):
         words = f"{type(error).__name__}: {words}"  # a KeyError says no more than the key
@@ -312,7 +316,8 @@ def _explained(recipe: Recipe, stage: Callable[[Recipe], None], error: Exception
     if not keys and isinstance(error, InnerlinguaError):
         return error  # the launcher's, or the group's
     if not keys:
-        return RecipeError(f"{recipe.where('trainer')}: trainer: {words}")
+        hint = "" if alone else " (without the launcher, `innerlingua train` names the key)"
+        return RecipeError(f"{recipe.where('trainer')}: the section trainer cannot be run: {words}{hint}")
     where = recipe.where(f"trainer.{keys[0]}")
     named = " with ".join(f"trainer.{key}: {shown(recipe.trainer[key])}" for key in keys)
     stop = "" if words.endswith((".", "?", "!")) else "."
@@ -323,8 +328,6 @@ def _explained(recipe: Recipe, stage: Callable[[Recipe], None], error: Exception
 def _to_blame(recipe: Recipe, stage: Callable[[Recipe], None]) -> list[str]:
     """The keys of which any one, left out, lets `stage` pass; or else those that fail it alone."""
     given = [key for key in recipe.trainer if key != "output_dir"]
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and stage is not _configure:
-        return []  # what one process of a group tries alone, the others would wait for
     missed = [key for key in given if _passes(recipe, stage, (other for other in given if other != key))]
     return missed or [key for key in given if not _passes(recipe, stage, (key,))]
 
