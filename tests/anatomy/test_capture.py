@@ -106,6 +106,28 @@ class TestPooling:
         batch = {"input_ids": batch_of([6, 6])["input_ids"]}
         assert torch.equal(pooled_of(model, batch), pooled_of(model, batch_of([6, 6])))
 
+    def test_the_order_of_the_real_tokens_logits_changes_nothing(self) -> None:
+        """And the exchange of a real token's logits with those of padding does."""
+        model, batch = tiny_model(), batch_of(LENGTHS, extra=2)
+        width = batch["input_ids"].shape[1]
+        router = model.model.layers[2].mlp.gate
+        within = torch.arange(width).repeat(len(LENGTHS), 1)
+        for row, length in enumerate(LENGTHS):
+            within[row, :length] = torch.randperm(length, generator=torch.Generator().manual_seed(row))
+        across = within.flip(1)
+
+        def reordered(order: Tensor) -> Tensor:
+            flat = (order + width * torch.arange(len(LENGTHS))[:, None]).flatten()
+            hook = router.register_forward_hook(lambda module, args, output: (output[0][flat], *output[1:]))
+            pooled = pooled_of(model, batch, layers=[2])
+            hook.remove()
+            return pooled
+
+        plain = pooled_of(model, batch, layers=[2])
+        assert not torch.equal(within, torch.arange(width).expand_as(within))
+        assert torch.allclose(reordered(within), plain, atol=1e-6)
+        assert not torch.allclose(reordered(across), plain, atol=1e-3)
+
     def test_given_mask_chooses_the_tokens(self, model: PreTrainedModel) -> None:
         batch = batch_of(LENGTHS)
         mask = torch.zeros_like(batch["input_ids"])
@@ -333,6 +355,7 @@ class TestRefusals:
             ([[0, 0, 1, 1], [1, 2, 2, 2]], r"segments \[1\] lie in more than one row"),
             ([[0.0, 0.0, 1.0, 1.0], [2.0, 2.0, 2.0, 2.0]], "must be integers"),
             ([[-1, -1, -1, -1], [-1, -1, -1, -1]], "names no segment"),
+            ([[0, 0, 1, 1], [2, 2, 10**12, 2]], "has the id 1000000000000, but only 8 tokens"),
             ([[0, 0, 1], [2, 2, 2]], r"has shape \(2, 3\), but the batch is \(2, 4\)"),
         ],
     )
@@ -343,6 +366,13 @@ class TestRefusals:
     def test_a_mask_of_another_shape(self, model: PreTrainedModel) -> None:
         with pytest.raises(ModelError, match=r"`mask` has shape \(2, 5\)"):
             pooled_of(model, batch_of([4, 4]), mask=torch.ones(2, 5))
+
+    @pytest.mark.parametrize("value", [0.5, -1.0, float("nan"), float("-inf")])
+    def test_a_mask_that_weighs(self, model: PreTrainedModel, value: float) -> None:
+        mask = torch.ones(2, 4)
+        mask[0, 1] = value
+        with pytest.raises(ModelError, match="`mask` has other values than 0 and 1"):
+            pooled_of(model, batch_of([4, 4]), mask=mask)
 
     def test_a_row_without_tokens(self, model: PreTrainedModel) -> None:
         with pytest.raises(ModelError, match=r"rows \[1\] of the batch have no token"):

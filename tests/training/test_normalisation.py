@@ -197,3 +197,40 @@ def test_a_data_loading_worker_changes_nothing(
     for found, expected in zip(runs[1][0], runs[0][0], strict=True):
         assert gap(found, expected) == 0
     assert [log["routing_alignment"] for log in runs[1][1]] == [log["routing_alignment"] for log in runs[0][1]]
+
+
+@pytest.mark.parametrize("split", [(8, 1), (4, 2), (1, 8)])
+def test_a_model_whose_loss_is_a_mean_of_each_micro_batch_gets_the_same_term(
+    split: tuple[int, int],
+    tmp_path: Path,
+    tokenised: Dataset,
+    rows: list[dict[str, Any]],
+    prior: RoutingPrior,
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    """Models that take no `num_items_in_batch`: the Trainer then divides every loss by the accumulation steps."""
+
+    def gradients(weight: float) -> dict[str, torch.Tensor]:
+        trainer = Trainer(
+            model=model_of(),
+            args=config(
+                tmp_path,
+                learning_rate=0.0,
+                num_train_epochs=1,
+                per_device_train_batch_size=split[0],
+                gradient_accumulation_steps=split[1],
+            ),
+            train_dataset=tokenised,
+            processing_class=tokenizer,
+            terms=[RoutingAlignment(anchor=prior, verify_weights=False, weight=weight)],
+        )
+        trainer.model_accepts_loss_kwargs = False
+        [step], _ = train(trainer)
+        return step
+
+    def difference(aligned: dict[str, torch.Tensor], plain: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {name: aligned[name] - plain[name] for name in aligned}
+
+    model = model_of()
+    expected = difference(*(plain_step(model, rows, prior, weight)[0] for weight in (WEIGHT, 0.0)))
+    assert gap(difference(gradients(WEIGHT), gradients(0.0)), expected) < 1e-5
