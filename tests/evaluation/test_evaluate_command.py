@@ -172,6 +172,11 @@ def test_bad_input(
     assert not list(tmp_path.rglob("*.jsonl"))  # nothing half done
 
 
+def test_what_the_data_lacks_is_known_before_the_model_is_loaded(run: Callable[..., Done]) -> None:
+    assert "loading" not in run("--num-fewshot", "16").out
+    assert "loading" in run("--languages", "swh_Latn", code=0).out
+
+
 def test_models_of_one_name_need_labels(run: Callable[..., Done], models: Path, tmp_path: Path) -> None:
     shutil.copytree(models / "tuned", tmp_path / "base")
     both = [models / "base", tmp_path / "base"]

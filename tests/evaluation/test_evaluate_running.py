@@ -136,6 +136,7 @@ def test_a_killed_run_goes_on_to_the_same_results(
     assert len(list((out / "base" / "samples").glob("*.jsonl"))) == 3
     said = _evaluate([models / "base"], benchmarks, out)
     assert len([line for line in said if "finished before" in line]) == 3
+    assert len(list((out / "base" / "samples").iterdir())) == len(list((finished / "base" / "samples").iterdir()))
     _same(out / "base", finished / "base")
 
 
@@ -148,22 +149,25 @@ def test_a_run_that_ended_between_samples_and_summary_is_summed_up(
     def end(*_: object) -> None:
         raise Ended
 
-    out = tmp_path / "out"
+    out, tasks = tmp_path / "out", ["belebele", "news_into"]
     with monkeypatch.context() as patch:
         patch.setattr("innerlingua.evaluation.running.write_results", end)
         with pytest.raises(Ended):
-            _evaluate([models / "base"], benchmarks, out)
+            _evaluate([models / "base"], benchmarks, out, tasks=tasks)
     assert len(list((out / "base" / "samples").glob("*.jsonl"))) == 1
-    said = _evaluate([models / "base"], benchmarks, out)
+    said = _evaluate([models / "base"], benchmarks, out, tasks=tasks)
     assert len([line for line in said if "finished before" in line]) == 1
     _same(out / "base", finished / "base")
 
 
 def _same(folder: Path, other: Path) -> None:
-    """All samples byte for byte, and all summaries but how long they took."""
-    for path in (other / "samples").iterdir():
-        assert (folder / "samples" / path.name).read_bytes() == path.read_bytes()
-    assert _without_seconds(folder / "results.json") == _without_seconds(other / "results.json")
+    """What `folder` has is what `other` has: samples byte for byte, summaries but for how long they took."""
+    paths = list((folder / "samples").iterdir())
+    for path in paths:
+        assert path.read_bytes() == (other / "samples" / path.name).read_bytes()
+    summaries, others = _without_seconds(folder / "results.json"), _without_seconds(other / "results.json")
+    assert len(summaries) == len(paths)
+    assert all(summary in others for summary in summaries)
 
 
 def _without_seconds(path: Path) -> list[dict[str, Any]]:

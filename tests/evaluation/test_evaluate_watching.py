@@ -15,7 +15,12 @@ from trl import SFTConfig
 
 from innerlingua import Trainer
 from innerlingua.errors import DataError, ModelError
+from innerlingua.evaluation.backend_hf import WatchedHF
+from innerlingua.evaluation.benchmarks import choose
+from innerlingua.evaluation.running import run_unit
+from innerlingua.evaluation.settings import Settings
 from innerlingua.evaluation.store import read_results
+from innerlingua.evaluation.tasks import build_unit
 from innerlingua.evaluation.watching import BenchmarkCallback
 from tiny import tiny_model
 
@@ -114,17 +119,26 @@ def test_the_metric_can_choose_the_best_checkpoint(
 
 
 def test_the_same_examples_are_shown_every_time(
-    tokenizer: PreTrainedTokenizerFast, benchmarks: Path, tmp_path: Path
+    tokenizer: PreTrainedTokenizerFast, benchmarks: Path, models: Path
 ) -> None:
-    options = {"num_fewshot": 2, "languages": ["swh_Latn"], "limit": 4}
-    callback = BenchmarkCallback(["mgsm"], tokenizer, data=benchmarks, max_new_tokens=3, **options)
-    _train(tokenizer, tmp_path, callback)
-    unit = callback._units[0][1]
-    (task,) = unit.tasks.values()
-    shown = [instance.args[0] for instance in task.instances]
-    task.set_fewshot_seed(seed=1234)
-    task.build_all_requests()
-    assert [instance.args[0] for instance in task.instances] == shown
+    """A unit that is run again draws the examples that it drew before, and keeps no requests."""
+    benchmark, _ = choose(["mgsm"], ["swh_Latn"], data=benchmarks).benchmarks[0]
+    settings = Settings(num_fewshot=2, max_new_tokens=3)
+    unit = build_unit(benchmark, "swh_Latn", num_fewshot=2, max_new_tokens=3, limit=None)
+    model = WatchedHF(pretrained=str(models / "base"), device="cpu", batch_size=4, quiet=True)
+    asked: list[str] = []
+    generate = model.generate_until
+
+    def record(requests: list[Any], disable_tqdm: bool = False) -> list[str]:
+        asked.extend(request.args[0] for request in requests)
+        return generate(requests, disable_tqdm=disable_tqdm)
+
+    model.generate_until = record
+    first, second = (run_unit(model, unit, settings) for _ in range(2))
+    assert first == second
+    assert asked[:6] == asked[6:]
+    assert len({prompt.split("\n\n")[0] for prompt in asked}) > 1  # drawn, not the first ones
+    assert not any("_instances" in vars(task) for task in unit.tasks.values())
 
 
 @pytest.mark.parametrize(

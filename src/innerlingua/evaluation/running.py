@@ -8,6 +8,7 @@ killed loses at most the language that it was in. Torch and the harness are impo
 from __future__ import annotations
 
 import contextlib
+import copy
 import fcntl
 import gc
 import logging
@@ -82,8 +83,9 @@ def evaluate_models(
         for spec in specs:
             locks.enter_context(_alone(out / spec.label))
         plans = [make_plan(spec, chosen, out / spec.label, settings, command) for spec in specs]
+        units = _units(plans, settings)
         for plan in plans:
-            _run(plan, chosen, settings, say=say, quiet=quiet)
+            _run(plan, units, chosen, settings, say=say, quiet=quiet)
     return [plan.folder for plan in plans]
 
 
@@ -103,14 +105,16 @@ def run_unit(model: Any, unit: Any, settings: Settings) -> list[dict[str, Any]]:
 
     from innerlingua.evaluation.tasks import FEWSHOT_SEED
 
-    for task in unit.tasks.values():
-        task.set_fewshot_seed(seed=FEWSHOT_SEED)  # the same examples each time that a unit is run
+    # Copies, so that the requests of a run are gone with it; and the same examples each time that a unit is run.
+    tasks = {name: copy.copy(task) for name, task in unit.tasks.items()}
+    for task in tasks.values():
+        task.set_fewshot_seed(seed=FEWSHOT_SEED)
     model.watch.begin(f"{unit.benchmark} in {unit.language}", settings.overlong)
     try:
         with silent():
             results = evaluate(
                 lm=model,
-                task_dict={"tasks": unit.tasks},
+                task_dict={"tasks": tasks},
                 limit=unit.limit,
                 bootstrap_iters=0,
                 log_samples=True,
@@ -158,10 +162,34 @@ def load_backend(spec: ModelSpec, settings: Settings, *, quiet: bool) -> Any:
         raise ModelError(f"{spec.given}: the model cannot be loaded: {words}") from error
 
 
-def _run(plan: Plan, chosen: Chosen, settings: Settings, *, say: Callable[[str], None], quiet: bool) -> None:
-    """Run what is left of one model."""
+def _units(plans: Sequence[Plan], settings: Settings) -> dict[tuple[str, str], Any]:
+    """What is left to be asked of any model, built once for all: data that cannot be had is known before a model is."""
     from innerlingua.evaluation.tasks import build_unit
 
+    units: dict[tuple[str, str], Any] = {}
+    for benchmark, language in (left for plan in plans for left in plan.left):
+        if (benchmark.name, language) not in units:
+            with silent():
+                units[benchmark.name, language] = build_unit(
+                    benchmark,
+                    language,
+                    num_fewshot=settings.num_fewshot,
+                    max_new_tokens=settings.max_new_tokens,
+                    limit=settings.limit,
+                )
+    return units
+
+
+def _run(
+    plan: Plan,
+    units: Mapping[tuple[str, str], Any],
+    chosen: Chosen,
+    settings: Settings,
+    *,
+    say: Callable[[str], None],
+    quiet: bool,
+) -> None:
+    """Run what is left of one model."""
     label = plan.spec.label
     for benchmark, language in plan.finished:
         say(f"{label}: {benchmark.name} {language}: finished before, not computed again")
@@ -181,16 +209,8 @@ def _run(plan: Plan, chosen: Chosen, settings: Settings, *, say: Callable[[str],
     model = load_backend(plan.spec, settings, quiet=quiet)
     try:
         for benchmark, language in plan.left:
-            with silent():
-                unit = build_unit(
-                    benchmark,
-                    language,
-                    num_fewshot=settings.num_fewshot,
-                    max_new_tokens=settings.max_new_tokens,
-                    limit=settings.limit,
-                )
             started = time.perf_counter()
-            rows = run_unit(model, unit, settings)
+            rows = run_unit(model, units[benchmark.name, language], settings)
             seconds = time.perf_counter() - started
             write_samples(plan.folder, benchmark.name, language, rows)
             summary = summary_of(benchmark, language, rows, chosen.anchor, round(seconds, 3))
