@@ -194,7 +194,9 @@ def main() -> None:
     tokenizer = tiny_tokenizer()
     base, rows = model_of(args), rows_of(args)
     low, high = round(args.layers * 0.15), round(args.layers * 0.72)
-    prior = RoutingPrior.compute(base, rows, tokenizer, layers=range(low, high + 1))
+    # In the numeric type of the steps below.
+    with torch.autocast(base.device.type, torch.bfloat16, enabled=torch.cuda.is_available()):
+        prior = RoutingPrior.compute(base, rows, tokenizer, layers=range(low, high + 1))
     aligned = trainer_of(args, base, rows, tokenizer, [RoutingAlignment(anchor=prior)])
     plain, other = trainer_of(args, base, rows, tokenizer, []), trainer_of(args, base, rows, tokenizer, [])
     plain_batches = list(plain.get_train_dataloader())
