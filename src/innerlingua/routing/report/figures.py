@@ -282,7 +282,7 @@ def _similarity(profiles: Sequence[Profile]) -> str:
 
 def _accuracy(profiles: Sequence[Profile], results: Results) -> str:
     """JS over the suggested layers (all, when there are none) against accuracy, a point per language and profile."""
-    width, height, left, top = 320.0, 220.0, 50.0, 34.0
+    width, height, left, top = 380.0, 240.0, 50.0, 34.0
     chosen = profiles[0].suggested.get("layers") or profiles[0].layers
     rows = [index for index, layer in enumerate(profiles[0].layers) if layer in chosen]
     points: list[tuple[int, str, float, float, tuple[float, float]]] = []
@@ -292,26 +292,61 @@ def _accuracy(profiles: Sequence[Profile], results: Results) -> str:
             if table is not None and np.isfinite(table[0, rows]).any():
                 points.append((number, code, float(np.nanmean(table[0, rows])), correct / n, wilson(n, correct)))
     right = max((point[2] for point in points), default=1.0) * 1.08
+    ends = [end for point in points for end in point[4]] + ([] if results.chance is None else [results.chance])
+    # Whole tenths around what is shown: differences of a few points would vanish between 0 and 1.
+    bottom, ceiling = math.floor(min(ends, default=0.0) * 10) / 10, math.ceil(max(ends, default=1.0) * 10) / 10
     x = svg.Scale((0.0, right), (left, left + width))
-    y = svg.Scale((0.0, 1.0), (top + height, top))
-    parts = [_legend(left, 16, [profile.label for profile in profiles])]
-    parts.append(svg.axes(x, y, x_ticks=svg.ticks(0, right, 5), y_ticks=svg.ticks(0, 1, 5)))
-    for number, code, js, share, (low, high) in points:
+    y = svg.Scale((bottom, ceiling), (top + height, top))
+    parts = [svg.axes(x, y, x_ticks=svg.ticks(0, right, 5), y_ticks=svg.ticks(bottom, ceiling, 5))]
+    at = left
+    for number, profile in enumerate(profiles):
+        parts += [_mark(number, at + 4, 13), svg.text(at + 12, 16, profile.label, size=9)]
+        at += 26 + 5.2 * len(profile.label)
+    if results.chance is not None:
+        level = y(results.chance)
+        parts.append(svg.line([(left, level), (left + width, level)], svg.MUTED, width=0.8, dash="3 2"))
+        parts.append(svg.text(left + width + 3, level + 2.5, "chance", size=7, colour=svg.MUTED))
+    for number, _, js, _, (low, high) in points:
         colour = CATEGORIES[number % len(CATEGORIES)]
         parts.append(svg.line([(x(js), y(low)), (x(js), y(high))], colour, width=0.8, opacity=0.5))
-        parts.append(f'<circle cx="{x(js):.2f}" cy="{y(share):.2f}" r="3" fill="{colour}"/>')
-        parts.append(svg.text(x(js) + 5, y(share) - 3, code.split("_")[0], size=7, colour=svg.MUTED))
+    marks = [(x(js), y(share)) for _, _, js, share, _ in points]
+    taken: list[tuple[float, float]] = []
+    for (number, code, *_), (across, down) in zip(points, marks, strict=True):
+        parts.append(_mark(number, across, down))
+        place = _free_place(across, down, [*taken, *((px - 8, py + 2.5) for px, py in marks)])
+        if place is not None:
+            taken.append(place)
+            parts.append(svg.text(*place, code.split("_")[0], size=7, colour=svg.INK))
     span = f"layers {min(chosen)} to {max(chosen)}"
     parts.append(
         svg.text(left + width / 2, top + height + 30, f"mean JS to the anchor, {span} (nats)", anchor="middle")
     )
     what = "accuracy" if results.benchmark is None else f"accuracy, {results.benchmark}"
     parts.append(svg.text(14, top + height / 2, what, anchor="middle", turn=-90))
-    if results.chance is not None:
-        level = y(results.chance)
-        parts.append(svg.line([(left, level), (left + width, level)], svg.MUTED, width=0.8, dash="3 2"))
-        parts.append(svg.text(left + width, level - 3, "chance", size=7, anchor="end", colour=svg.MUTED))
-    return svg.document(left + width + 30, top + height + 42, parts, title="Divergence of routing against accuracy")
+    return svg.document(left + width + 40, top + height + 42, parts, title="Divergence of routing against accuracy")
+
+
+def _free_place(x: float, y: float, taken: Sequence[tuple[float, float]]) -> tuple[float, float] | None:
+    """Where a label of a few letters at the point (x, y) meets none of those `taken`; None when all places do."""
+    ways = [(dx, dy) for dy in (-4.0, 9.0, -11.0, 16.0) for dx in (5.0, -17.0)]
+    places = [(x + dx, y + dy) for dx, dy in ways]
+    return next(
+        (place for place in places if all(abs(place[0] - a) >= 14 or abs(place[1] - b) >= 7 for a, b in taken)), None
+    )
+
+
+def _mark(number: int, x: float, y: float) -> str:
+    """The mark of a profile at (x, y): a circle, a square, a triangle, a diamond, in its colour."""
+    colour = CATEGORIES[number % len(CATEGORIES)]
+    corners = (
+        None,
+        ((-2.6, -2.6), (2.6, -2.6), (2.6, 2.6), (-2.6, 2.6)),
+        ((0.0, -3.4), (3.2, 2.6), (-3.2, 2.6)),
+        ((0.0, -3.6), (3.6, 0.0), (0.0, 3.6), (-3.6, 0.0)),
+    )[number % 4]
+    if corners is None:
+        return f'<circle cx="{x:.2f}" cy="{y:.2f}" r="3" fill="{colour}"/>'
+    return svg.polygon([(x + dx, y + dy) for dx, dy in corners], colour, opacity=1)
 
 
 def _sequential(top: float, *, invert: bool = False) -> Callable[[float], str]:
