@@ -62,6 +62,13 @@ def test_probabilities_in_place_of_logits() -> None:
     check_routing(RoutingTap(model, [0, 1, 3]))
 
 
+def test_a_weight_that_is_no_number() -> None:
+    model = tiny_model()
+    model.model.layers[1].mlp.gate.weight.data[0, 0] = float("nan")
+    with pytest.raises(ModelError, match=r"layers\.1\.mlp\.gate .* gives NaN: a weight of it or below it"):
+        check_routing(RoutingTap(model))
+
+
 def test_logits_that_sum_to_one_but_have_a_negative_are_logits() -> None:
     model = tiny_model()
 

@@ -238,6 +238,12 @@ def test_an_anchor_without_a_supervised_token_is_named(make_tokenizer: MakeToken
         tokenized(given, blank)
 
 
+def test_a_row_of_one_token_trains_nothing(tokenizer: PreTrainedTokenizerFast) -> None:
+    dataset = Dataset.from_list([{"id": "1", "language": "swh_Latn", "prompt": "", "completion": ""}])
+    with pytest.raises(DataError, match="no token to train on: the tokenizer makes 1 token of it"):
+        tokenize_pairs(dataset, tokenizer)
+
+
 def test_a_prompt_that_merges_with_its_completion_is_warned_of(tokenizer: PreTrainedTokenizerFast) -> None:
     row = {"id": "1", "language": "swh_Latn", "prompt": "The riv", "completion": "er is wide."}
     pairs = read_pairs(Dataset.from_list([row]), missing_anchor="keep")

@@ -60,6 +60,15 @@ def test_a_file_that_is_cut_short_is_a_flaw(tmp_path: Path, name: str, length: s
     assert f"{name} is cut short" in str(flaw_of(path.parent, 4))
 
 
+@pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "rng_state.pth"])
+def test_a_byte_that_changed_is_a_flaw(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path, 4) / name
+    content = bytearray(path.read_bytes())
+    content[content.index(torch.ones(40).numpy().tobytes()) + 5] ^= 1
+    path.write_bytes(content)
+    assert f"{name} is cut short or damaged" in str(flaw_of(path.parent, 4))
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_file_that_is_missing_is_a_flaw(tmp_path: Path, name: str) -> None:
     checkpoint = write(tmp_path, 4)
@@ -126,8 +135,8 @@ def test_the_last_whole_one_is_taken_and_the_others_are_named(tmp_path: Path) ->
     said: list[str] = []
     assert last_checkpoint(tmp_path, said.append) == tmp_path / "checkpoint-9"
     assert said == [
-        "passed over: checkpoint-11, where model.safetensors is cut short",
-        "passed over: checkpoint-10, where optimizer.pt is cut short",
+        "passed over: checkpoint-11, where model.safetensors is cut short or damaged",
+        "passed over: checkpoint-10, where optimizer.pt is cut short or damaged",
     ]
 
 

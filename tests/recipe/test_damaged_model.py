@@ -12,7 +12,7 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerFast
 
 from innerlingua.errors import DataError, ModelError
-from innerlingua.recipe.model import load_model
+from innerlingua.recipe.model import load_model, load_tokenizer
 from innerlingua.recipe.rows import Rows, refuse_unknown_tokens
 from innerlingua.recipe.schema import ModelSection
 from tiny import tiny_model
@@ -66,3 +66,8 @@ def test_tokens_beyond_the_embeddings(side: str, tokenizer: PreTrainedTokenizerF
     for rows in (Rows(bad, None, {}), Rows(fine, bad, {})):
         with pytest.raises(DataError, match=rf"row 'b' .* has the token {known} .* has embeddings for {known}:"):
             refuse_unknown_tokens(rows, tokenizer, model)
+
+
+def test_a_model_without_a_tokenizer(whole: Path) -> None:
+    with pytest.raises(ModelError, match=r"has no vocabulary: where the files of a tokenizer are missing"):
+        load_tokenizer(ModelSection(path=str(whole)))

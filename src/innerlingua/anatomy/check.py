@@ -120,6 +120,8 @@ def _check_layer(layer: MoELayer, seen: dict[str, Any]) -> None:
     where = f"the router {layer.name} ({type(layer.router).__name__})"
     output, given = seen["output"], seen["logits"].detach()
     logits = given.float().reshape(-1, layer.num_experts)
+    if bool(logits.isnan().any()):
+        raise ModelError(f"{where} gives NaN: a weight of it or below it is not finite, so the checkpoint is damaged")
     if bool((logits >= 0).all()) and bool((logits.sum(dim=-1) - 1).abs().max() < 1e-3):
         raise ModelError(f"{where} returns probabilities where logits are expected: a softmax of them would be flat")
     chosen = chosen_experts(layer, given, output)

@@ -55,6 +55,10 @@ def pooling_weights(
             )
         elif mask.shape[1] > shape[1]:
             mask = mask[:, -shape[1] :]  # decoding with a cache: the mask also covers the tokens before these
+    if given and not bool(((mask == 0) | (mask == 1)).all()):
+        raise ModelError(
+            "`mask` has other values than 0 and 1: it says which tokens are pooled, and weighs none of them"
+        )
     mask = (_fitted(mask, shape, "mask") != 0).to(tokens.device)
     if not given:
         _refuse_unmarked_packing(inputs.get("position_ids"), mask)
@@ -81,6 +85,10 @@ def _segment_weights(segments_BT: Tensor) -> tuple[Tensor, Tensor]:
     row_BT = torch.arange(rows, device=segments_BT.device)[:, None].expand_as(segments_BT)
     ids_N, rows_N = segments_BT[inside_BT].long(), row_BT[inside_BT]
     total = int(ids_N.max()) + 1
+    if total > ids_N.numel():  # before anything of that size is made
+        raise ModelError(
+            f"`segments` has the id {total - 1}, but only {ids_N.numel()} tokens: ids run from 0 on, each used"
+        )
     counts_S = torch.bincount(ids_N, minlength=total)
     if not bool((counts_S > 0).all()):
         raise ModelError(

@@ -75,7 +75,7 @@ def flaw_of(checkpoint: Path, step: int) -> str | None:
         return "rng_state.pth is missing"
     return _missing_part(checkpoint) or next(
         (
-            f"{path.relative_to(checkpoint)} is cut short"
+            f"{path.relative_to(checkpoint)} is cut short or damaged"
             for path in sorted(checkpoint.rglob("*"))
             if path.is_file() and path.name not in _UNREAD and not _whole(path)
         ),
@@ -107,8 +107,8 @@ def _whole(path: Path) -> bool:
         return _whole_safetensors(path)
     if path.suffix in (".pt", ".pth", ".bin"):
         try:
-            with zipfile.ZipFile(path):
-                return True
+            with zipfile.ZipFile(path) as archive:
+                return archive.testzip() is None  # torch writes a checksum of each part
         except (zipfile.BadZipFile, OSError):
             return False
     return path.suffix != ".json" or _json(path) not in (None, _BROKEN)

@@ -46,6 +46,12 @@ def load_tokenizer(section: ModelSection) -> PreTrainedTokenizerBase:
     tokenizer = _load(AutoTokenizer.from_pretrained, section, "tokenizer")
     if not isinstance(tokenizer, PreTrainedTokenizerBase):
         raise ModelError(f"model.path: {section.path} has no tokenizer for text, but a {type(tokenizer).__name__}")
+    if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
+        raise ModelError(
+            f"model.path: {section.path} has no vocabulary: where the files of a tokenizer are missing, transformers "
+            f"makes an empty {type(tokenizer).__name__}, to which every text is nothing. Save the tokenizer beside the "
+            "model (tokenizer.save_pretrained)"
+        )
     return tokenizer
 
 

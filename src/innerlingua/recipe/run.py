@@ -86,10 +86,11 @@ def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
             f"trainer.output_dir: {folder} holds files of something else ({', '.join(names[:3])}); name another folder"
         )
     if not overwrite:
-        state = "a finished run" if RESULT in names else "an unfinished run"
+        finished = RESULT in names
+        state = "a finished run. Replace it" if finished else "an unfinished run. Continue it with --resume, replace it"
         raise RecipeError(
-            f"trainer.output_dir: {folder} holds {state}. Continue it with --resume, replace it with --overwrite, "
-            "or name another folder by --trainer.output-dir"
+            f"trainer.output_dir: {folder} holds {state} with --overwrite, or name another folder by "
+            "--trainer.output-dir"
         )
 
 
