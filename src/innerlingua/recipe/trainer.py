@@ -109,7 +109,8 @@ def _problem_of(key: str, value: Any, hint: Any, choices: Collection[str] | None
     if choices and value is not None and value not in choices:
         return f"trainer.{key} is {shown(value)}{nearest(str(value), choices)}"
     demand = _demand(key, value)
-    return f"trainer.{key} is {shown(value)}; it must be {demand}" if demand else ""
+    written = int(value) if isinstance(value, float) and value.is_integer() else value  # -1 became -1.0 above
+    return f"trainer.{key} is {shown(written)}; it must be {demand}" if demand else ""
 
 
 def _demand(key: str, value: Any) -> str | None:
