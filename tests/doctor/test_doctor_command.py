@@ -161,3 +161,10 @@ def test_help_imports_no_torch() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "--processes" in done.stdout
+
+
+def test_the_page_names_every_key_of_the_json(doctor: Callable[..., Done]) -> None:
+    page = (TINY.parents[1] / "docs" / "doctor.md").read_text(encoding="utf-8")
+    table = page[page.index("## JSON") :]
+    keys = set(json.loads(doctor("--json", "-", "--alignment.layers", "99").out))
+    assert [key for key in sorted(keys) if f"`{key}`" not in table] == []

@@ -15,8 +15,8 @@ from pathlib import Path
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import SFTConfig
 
-from innerlingua.anatomy import RoutingTap, check_routing, set_trainable
-from innerlingua.errors import RecipeError
+from innerlingua.anatomy import RoutingTap, check_routing, find_moe_layers
+from innerlingua.errors import ModelError, RecipeError
 from innerlingua.recipe import build, run
 from innerlingua.recipe.doctor import judgement
 from innerlingua.recipe.doctor.findings import Findings
@@ -29,8 +29,8 @@ from innerlingua.recipe.doctor.report import Report
 from innerlingua.recipe.doctor.rows import describe as describe_rows
 from innerlingua.recipe.doctor.rows import row_lengths, same_rows
 from innerlingua.recipe.doctor.sharding import sharding
-from innerlingua.recipe.doctor.training import examine_training
-from innerlingua.recipe.model import adapter_config, load_model, load_tokenizer, trained_parts, with_layers
+from innerlingua.recipe.doctor.training import examine_training, mark_parts, parts_key
+from innerlingua.recipe.model import load_model, load_tokenizer, with_layers
 from innerlingua.recipe.prior import Ingredients
 from innerlingua.recipe.rows import Rows, read_rows, refuse_unknown_tokens
 from innerlingua.recipe.schema import Recipe
@@ -140,6 +140,13 @@ def _model(recipe: Recipe, found: Findings, report: Report) -> tuple[Recipe, Pre
         with found.stage("alignment.layers"):
             resolved = with_layers(recipe.alignment, model, found.say)
             recipe = recipe.model_copy(update={"alignment": resolved})
+    try:
+        find_moe_layers(model)
+    except ModelError:
+        if recipe.alignment is None:  # else it was refused above
+            with found.stage(parts_key(recipe)):
+                mark_parts(recipe, model)
+        return recipe, model
     with found.stage("model.path"):
         report.model = describe_model(model, recipe)
         report.parameters = parts_table(model)
@@ -151,14 +158,9 @@ def _model_alone(recipe: Recipe, model: PreTrainedModel, found: Findings, report
     """What a training checks on the model, where rows or options are refused and no trainer can be made."""
     if report.model is None:
         return
-    trained, _ = trained_parts(recipe.model, recipe.peft)
-    if recipe.peft is None:
-        with found.stage("model.train"):
-            set_trainable(model, trained)
-            report.parameters = parts_table(model)
-    else:
-        with found.stage("peft"):
-            adapter_config(recipe.peft, model)
+    with found.stage(parts_key(recipe)):
+        mark_parts(recipe, model)
+        report.parameters = parts_table(model)
     section = recipe.alignment
     if section is not None and section.layers != "auto" and section.score is not None:
         with found.stage("alignment"):

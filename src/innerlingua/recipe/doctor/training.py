@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from transformers import PreTrainedModel
+
 from innerlingua.anatomy import set_trainable
 from innerlingua.recipe import build, run
 from innerlingua.recipe.attempt import too_large
@@ -17,13 +19,15 @@ from innerlingua.recipe.doctor.model import parts_table
 from innerlingua.recipe.doctor.prepared import Prepared, prepare
 from innerlingua.recipe.doctor.report import Report
 from innerlingua.recipe.doctor.schedule import estimated_time, schedule
+from innerlingua.recipe.loading import about
 from innerlingua.recipe.model import adapter_config, trained_parts
 from innerlingua.recipe.prior import Ingredients, stale_prior
 from innerlingua.recipe.rows import Rows
+from innerlingua.recipe.schema import Recipe
 from innerlingua.routing import RoutingPrior
 from innerlingua.training import Trainer
 
-__all__ = ["examine_training"]
+__all__ = ["examine_training", "mark_parts", "parts_key"]
 
 
 def examine_training(
@@ -87,15 +91,24 @@ def _prior(given: Ingredients, found: Findings) -> tuple[RoutingPrior | None, Pr
 
 def _parts_are_there(given: Ingredients, found: Findings) -> bool:
     """Whether the model has what is to be trained, or to get adapters; marks what is trained whole."""
-    recipe = given.recipe
-    trained, _ = trained_parts(recipe.model, recipe.peft)
-    with found.stage("model.train" if recipe.peft is None else "peft"):
-        if recipe.peft is None:
-            set_trainable(given.model, trained)
-        else:
-            adapter_config(recipe.peft, given.model)
+    with found.stage(parts_key(given.recipe)):
+        mark_parts(given.recipe, given.model)
         return True
     return False
+
+
+def parts_key(recipe: Recipe) -> str:
+    """The key that says what is trained."""
+    return "model.train" if recipe.peft is None else "peft.parts"
+
+
+def mark_parts(recipe: Recipe, model: PreTrainedModel) -> None:
+    """Mark what is trained whole, or look for the places of the adapters. Raises what a training raises there."""
+    if recipe.peft is not None:
+        adapter_config(recipe.peft, model)
+        return
+    with about("model.train"):
+        set_trainable(model, trained_parts(recipe.model, None)[0])
 
 
 def _too_large(given: Ingredients, found: Findings, report: Report, processes: int) -> bool:
