@@ -206,7 +206,10 @@ def main() -> None:
         save_model(folder / "model", texts, hidden=args.hidden, layers=args.layers)
         options = {"pretrained": str(folder / "model"), "device": device, "batch_size": args.batch_size}
         with silent():
-            plain, watched = HFLM(**options), WatchedHF(**options, quiet=True)
+            plain = HFLM(**options)
+            # The same weights in the same place of memory: only what is around them differs.
+            shared = {**options, "pretrained": plain.model, "tokenizer": plain.tokenizer}
+            watched = WatchedHF(**shared, quiet=True)
         for task in ("choices", "answers"):
             chosen = choose([task], None, data=folder)
             with silent():

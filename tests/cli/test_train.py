@@ -190,7 +190,7 @@ def test_a_run_is_not_overwritten_unasked(innerlingua: Run, tiny: Path, finished
     before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
     done = innerlingua("train", *here, code=2)
     assert "holds a finished run" in done.err
-    assert "--resume" in done.err
+    assert "--resume" not in done.err  # there is nothing to resume
     assert "--overwrite" in done.err
     assert "there is nothing to resume" in innerlingua("train", *here, "--resume", code=2).err
     assert {path: path.stat().st_mtime_ns for path in finished.rglob("*")} == before
