@@ -94,12 +94,14 @@ def fixed_weights_run(
     """One epoch through the real trainer at learning rate 0: every step sees the same weights."""
     arguments = {"learning_rate": 0.0, "num_train_epochs": 1} | changes
     model = arguments.pop("model", None) or model_of()
+    packing = arguments.pop("packing", None)
     trainer = Trainer(
         model=model,
         args=config(folder, **arguments),
         train_dataset=dataset,
         processing_class=tokenizer,
         terms=[term],
+        packing=packing,
     )
     return train(trainer)
 
@@ -155,6 +157,7 @@ def short_run(
     batch: int,
     accumulation: int,
     model: PreTrainedModel | None = None,
+    **changes: Any,
 ) -> tuple[Trainer, list[dict[str, float]], float]:
     """Three steps and an evaluation: the trainer, the log of each step, the evaluated term."""
     term = RoutingAlignment(anchor=prior, verify_weights=False, weight=20.0)
@@ -164,11 +167,10 @@ def short_run(
         model=model or model_of(),
         args=config(
             folder,
-            max_steps=3,
-            learning_rate=0.01,
             per_device_train_batch_size=batch,
             per_device_eval_batch_size=1,
             gradient_accumulation_steps=accumulation,
+            **{"max_steps": 3, "learning_rate": 0.01} | changes,
         ),
         train_dataset=dataset,
         eval_dataset=dataset,

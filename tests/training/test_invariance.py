@@ -29,6 +29,13 @@ CHANGES: dict[str, dict[str, Any]] = {
     "rows reversed": {},
     "checkpointing": {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": False}},
     "checkpointing by default": {"gradient_checkpointing": True},
+    "no padding": {"padding_free": True},
+    "no padding, but some at the end": {"padding_free": True, "pad_to_multiple_of": 96},
+    "no padding, checkpointing, accumulation": {"padding_free": True, "gradient_checkpointing": True}
+    | {"per_device_train_batch_size": 3, "gradient_accumulation_steps": 3},
+    "packed": {"packing": 100},
+    "packed, checkpointing, two micro-batches": {"packing": 100, "gradient_checkpointing": True}
+    | {"per_device_train_batch_size": 3, "gradient_accumulation_steps": 2},
     "checkpointing, accumulation": {"gradient_checkpointing": True, "per_device_train_batch_size": 3}
     | {"gradient_accumulation_steps": 3},
 }

@@ -52,7 +52,6 @@ def test_the_plain_arguments_are_accepted(build: Build) -> None:
 OPTIONS: dict[str, dict[str, Any]] = {
     "packing": {"packing": True, "max_length": 100},
     "eval_packing": {"eval_packing": True},
-    "padding_free": {"padding_free": True},
     "label_smoothing_factor": {"label_smoothing_factor": 0.1},
     "chat_template_path": {"chat_template_path": "template.jinja"},
     "eos_token": {"eos_token": "<s>"},

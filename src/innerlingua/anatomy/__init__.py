@@ -2,6 +2,7 @@
 
 from innerlingua.anatomy.capture import RoutingCapture, RoutingTap, capture_routing
 from innerlingua.anatomy.check import check_routing
+from innerlingua.anatomy.joined import check_joined_rows
 from innerlingua.anatomy.layers import MoELayer, find_moe_layers
 from innerlingua.anatomy.loading import empty_model, language_model_class
 from innerlingua.anatomy.parts import (
@@ -27,6 +28,7 @@ __all__ = [
     "RoutingCapture",
     "RoutingTap",
     "capture_routing",
+    "check_joined_rows",
     "check_present",
     "check_routing",
     "check_trainable",

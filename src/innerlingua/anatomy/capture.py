@@ -214,8 +214,12 @@ class RoutingTap:
         """The model that was given, with its wrappers."""
         return self._entries[0]
 
-    def run(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor | None:
+    def run(
+        self, input_ids: Tensor, attention_mask: Tensor | None, position_ids: Tensor | None = None
+    ) -> Tensor | None:
         """One forward pass over a batch, (rows, tokens) each, for its routing alone.
+
+        Texts that lie end to end in one row are told apart by `position_ids` that start again, and have no mask.
 
         The backbone runs without the language-model head. Where FSDP has sharded the parameters only a pass that begins
         at the root gathers them, so there the whole model runs, with its head on one position of each row. What it
@@ -223,6 +227,8 @@ class RoutingTap:
         output, so a loss on the routing alone must include it, times zero.
         """
         batch: dict[str, Any] = {"input_ids": input_ids, "attention_mask": attention_mask, "use_cache": False}
+        if position_ids is not None:
+            batch["position_ids"] = position_ids
         if not is_sharded(self.root):
             self.layers[0].backbone(**batch)
             return None

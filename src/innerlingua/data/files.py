@@ -19,7 +19,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 from innerlingua.errors import DataError
 
 if TYPE_CHECKING:
-    import pyarrow as pa  # type: ignore[import-untyped]
+    import pyarrow as pa
 
 __all__ = ["check_output", "replaced", "write_rows", "write_tables", "write_text"]
 
@@ -119,7 +119,7 @@ def write_tables(path: Path, tables: Iterable[pa.Table]) -> int:
         The number of rows.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq  # type: ignore[import-untyped]
+    import pyarrow.parquet as pq
 
     if path.name.endswith((".jsonl", ".jsonl.gz")):
         return write_rows(path, (row for table in tables for row in table.to_pylist()))

@@ -34,7 +34,7 @@ from innerlingua.data.wording import counted
 from innerlingua.errors import DataError, nearest
 
 if TYPE_CHECKING:
-    import pyarrow as pa  # type: ignore[import-untyped]
+    import pyarrow as pa
     from datasets import Dataset
 
 __all__ = ["Pairs", "RowChecker", "join_rows", "read_pairs"]

@@ -33,6 +33,7 @@ _READABLE = (
     "save_to_disk"
 )
 _BATCH = 1000
+_LONGEST_LINE = 1 << 26  # bytes; a small compressed file can hold one that fills the memory
 _LONGEST_CELL = 1 << 24  # characters; the library's own limit is 2^17, less than a long conversation
 
 
@@ -122,7 +123,7 @@ def _nearest_file(file: Path) -> str:
 
 
 def _folder(name: str, folder: Path, split: str | None) -> Source:
-    import pyarrow as pa  # type: ignore[import-untyped]
+    import pyarrow as pa
     from datasets import Dataset, load_from_disk
 
     def load(part: Path) -> Source:
@@ -175,7 +176,7 @@ def _dataset_source(name: str, dataset: Dataset) -> Source:
 
 def _parquet(name: str, file: Path) -> Iterator[tuple[int, Row]]:
     import pyarrow as pa
-    import pyarrow.parquet as pq  # type: ignore[import-untyped]
+    import pyarrow.parquet as pq
 
     number = 0
     try:
@@ -192,7 +193,7 @@ def _json_lines(name: str, file: Path) -> Iterator[tuple[int, Row]]:
     number = 0
     try:
         with _binary(file) as stream:
-            for number, line in enumerate(stream, start=1):
+            for number, line in _bounded(stream, name):
                 if line.strip():
                     yield number, json_row(f"{name}, line {number}", line, first=number == 1)
     except (OSError, EOFError, zlib.error) as error:
@@ -260,10 +261,21 @@ def _text_lines(name: str, file: Path) -> Iterator[str]:
     number = 0
     try:
         with _binary(file) as stream:
-            for number, line in enumerate(stream, start=1):
+            for number, line in _bounded(stream, name):
                 yield text_line(f"{name}, line {number}", line, first=number == 1)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{name}: cannot be read after line {number}: {_told(error)}") from error
+
+
+def _bounded(stream: IO[bytes], name: str) -> Iterator[tuple[int, bytes]]:
+    """The lines of a stream with their numbers; one that is longer than any row is refused before it is held whole."""
+    for number, line in enumerate(iter(lambda: stream.readline(_LONGEST_LINE + 1), b""), start=1):
+        if len(line) > _LONGEST_LINE:
+            raise DataError(
+                f"{name}, line {number}: is longer than {_LONGEST_LINE // 2**20} MiB; a row is one line. Does the file "
+                "hold rows?"
+            )
+        yield number, line
 
 
 def _binary(file: Path) -> IO[bytes]:

@@ -181,6 +181,9 @@ class DataSection(_Section):
     """Rows to evaluate on, after each epoch unless `trainer.eval_strategy` says otherwise."""
     max_length: Annotated[int, Field(ge=1)] | None = 2048
     """Tokens, of the longer side of a pair; null for no limit."""
+    packing: bool = False
+    """Lay whole rows end to end, up to `max_length` tokens, in place of padding; a micro-batch then counts packed rows,
+    and is one long row itself."""
     overlong: Policy = "error"
     """Pairs with a side longer than `max_length`: stop, or leave the pair out and count it."""
     missing_anchor: KeepPolicy | None = None
@@ -325,16 +328,16 @@ class Recipe(_Section):
         for key, needed in TRAINER_NEEDS.items():
             if self.trainer.get(key) and not self.trainer.get(needed):
                 raise _problem(f"trainer.{key} does nothing without trainer.{needed}: set that, or leave {key} out")
-        for key in ("packing", "padding_free"):
-            if not self.trainer.get(key):
-                continue
-            if self.alignment is not None:
+        for key in ("packing", "eval_packing", "padding_free"):
+            if self.trainer.get(key):
                 raise _problem(
-                    f"trainer.{key}: true and the section alignment contradict each other: rows that TRL joins lose "
-                    f"their anchors. Leave trainer.{key} out"
+                    f"trainer.{key} is not set here: rows that TRL joins lose their anchors. Set data.packing: true, "
+                    "which lays whole rows end to end and keeps them"
                 )
+        if self.data.packing and self.data.max_length is None:
             raise _problem(
-                f"trainer.{key} is not set here: rows are kept apart, so that runs compare with aligned ones"
+                "data.packing: true and data.max_length: null contradict each other: rows are packed up to that many "
+                "tokens. Set data.max_length"
             )
 
     def values(self) -> dict[str, Any]:

@@ -227,14 +227,15 @@ class RoutingAlignment:
     def _live(self, tap: RoutingTap, batch: Mapping[str, Tensor]) -> Tensor:
         nothing = torch.zeros((1, 1), dtype=torch.long, device=batch["pair_index"].device)
         input_ids = batch.get("anchor_input_ids", nothing)
-        attention_mask = batch.get("anchor_attention_mask", nothing + 1)
+        position_ids = batch.get("anchor_position_ids")
+        attention_mask = batch.get("anchor_attention_mask", nothing + 1) if position_ids is None else None
         keep_graph = self.anchor_gradient and self.weight > 0 and torch.is_grad_enabled()
         with (
             evaluation_mode(tap.layers[0].backbone),
             torch.set_grad_enabled(keep_graph),
             tap.capture(segments=batch.get("anchor_segments", nothing)) as routing,
         ):
-            output = tap.run(input_ids, attention_mask)
+            output = tap.run(input_ids, attention_mask, position_ids)
         return routing.pooled + 0.0 * output.float().sum() if keep_graph and output is not None else routing.pooled
 
     def _tap(self, model: nn.Module) -> RoutingTap:

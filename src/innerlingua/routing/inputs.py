@@ -65,7 +65,7 @@ def check_batch_size(batch_size: Any) -> None:
 
 def rows_of(dataset: Any) -> Dataset:
     """`dataset` as a `datasets.Dataset`; a list of dictionaries becomes one. Raises `DataError` for anything else."""
-    import pyarrow as pa  # type: ignore[import-untyped]
+    import pyarrow as pa
     from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 
     if isinstance(dataset, Dataset):

@@ -51,7 +51,6 @@ def refuse_conflicts(args: SFTConfig, terms: Sequence[Term], kwargs: Mapping[str
         "n_gpu > 1": args.n_gpu > 1,
         "packing": args.packing,
         "eval_packing": bool(args.eval_packing),
-        "padding_free": args.padding_free,
         "label_smoothing_factor": args.label_smoothing_factor > 0,
         "compute_loss_func": kwargs.get("compute_loss_func") is not None,
         "formatting_func": kwargs.get("formatting_func") is not None,
@@ -61,9 +60,8 @@ def refuse_conflicts(args: SFTConfig, terms: Sequence[Term], kwargs: Mapping[str
     }
     reasons = {
         "n_gpu > 1": "one process would drive several GPUs; use accelerate launch, or CUDA_VISIBLE_DEVICES for one",
-        "packing": "TRL's packing loses the ids of the rows",
-        "eval_packing": "TRL's packing loses the ids of the rows",
-        "padding_free": "TRL's padding-free batches lose the limits of the rows",
+        "packing": "TRL's packing loses the ids of the rows; Trainer(..., packing=N) keeps them",
+        "eval_packing": "TRL's packing loses the ids of the rows; padding_free=True does without padding",
         "label_smoothing_factor": "it takes the loss from another forward pass than the one that is captured",
         "compute_loss_func": "it takes the loss from another forward pass than the one that is captured",
         "formatting_func": "it rewrites the target and leaves the anchor as it is",

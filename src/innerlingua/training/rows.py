@@ -10,7 +10,8 @@ from datasets import Dataset, DatasetDict, IterableDataset
 from transformers import PreTrainedTokenizerBase
 from trl import SFTConfig
 
-from innerlingua.data import read_pairs, tokenize_pairs
+from innerlingua.data import pack_rows, read_pairs, tokenize_pairs
+from innerlingua.data.packing import LENGTHS
 from innerlingua.errors import DataError
 from innerlingua.training.terms import Term
 
@@ -37,8 +38,10 @@ class PreparedRows:
         return f"{'; '.join(some)}: they are taken as plain rows, without it" if some else None
 
 
-def prepare_rows(args: SFTConfig, terms: Sequence[Term], kwargs: Mapping[str, Any]) -> PreparedRows:
-    """The data sets of a trainer's keyword arguments, tokenised and counted.
+def prepare_rows(
+    args: SFTConfig, terms: Sequence[Term], kwargs: Mapping[str, Any], *, packing: int | None = None
+) -> PreparedRows:
+    """The data sets of a trainer's keyword arguments, tokenised and counted, that of the training packed if wanted.
 
     Collating each row once also finds a row that a term would refuse in the middle of a run. Raises `DataError` for
     rows that cannot be used, and when none of them has an anchor.
@@ -55,6 +58,8 @@ def prepare_rows(args: SFTConfig, terms: Sequence[Term], kwargs: Mapping[str, An
         return rows
 
     train = prepared(kwargs.get("train_dataset"), "train_dataset")
+    if packing is not None:
+        train = pack_rows(train, packing)
     evaluation = kwargs.get("eval_dataset")
     if isinstance(evaluation, dict):
         held_out: Any = {name: prepared(rows, f"eval_dataset[{name!r}]") for name, rows in evaluation.items()}
@@ -91,6 +96,11 @@ def _tokenised(dataset: Any, args: SFTConfig, terms: Sequence[Term], kwargs: Map
         ).dataset
     elif args.max_length is not None:
         _refuse_overlong(dataset, args.max_length, name)
+    if LENGTHS in dataset.column_names:
+        raise DataError(
+            f"{name} is packed already (it has the column {LENGTHS}): give its rows as they were before, and "
+            "Trainer(..., packing=N) packs them"
+        )
     for term in terms:
         missing = [column for column in term.columns if column not in dataset.column_names]
         if missing:

@@ -37,7 +37,12 @@ class Term(Protocol):
 
         Keys: `pair_index` (pairs,), the captured segment of each pair (the row in the batch, when rows are the
         segments), always there and empty when no row has a pair; `prior` (pairs, layers, experts); `segments` (rows,
-        width), the segment of each token; and keys that begin with `anchor_`. None of them reaches the model's forward.
+        width), the segment of each token; and of live anchors `anchor_input_ids`, `anchor_segments` and
+        `anchor_attention_mask`, each (anchors, tokens). None of them reaches the model's forward.
+
+        Where the trainer lays rows end to end in place of padding, it does the same with `segments` (which are then
+        always there) and the anchors, which come with `anchor_position_ids` in place of their mask, all of them (1,
+        tokens).
         """
 
     def capture(self, model: nn.Module, batch: dict[str, Tensor]) -> AbstractContextManager[Any]:

@@ -190,7 +190,8 @@ def of_schedule(found: Findings, plan: Schedule, args: SFTConfig) -> None:
         found.add(
             "note",
             "trainer.dataloader_drop_last",
-            f"{plan.rows_left_out} of {plan.rows} rows are left out of every epoch: they fill no micro-batch",
+            f"{plan.rows_left_out} of {plan.packed_rows or plan.rows} {'packed ' if plan.packed_rows else ''}rows are "
+            "left out of every epoch: they fill no micro-batch",
         )
     if plan.epochs < 1:
         found.add(

@@ -23,6 +23,7 @@ from innerlingua.recipe.doctor.model import PART_NAMES, part_names
 from innerlingua.recipe.doctor.prepared import Prepared
 from innerlingua.recipe.doctor.report import FirstStep, Gradients, Piece
 from innerlingua.training import Term
+from innerlingua.training.collate import rows_in
 
 __all__ = [
     "BALANCE",
@@ -92,7 +93,7 @@ def first_step(prepared: Prepared, *, advance: Step) -> tuple[FirstStep, list[di
     logged = {key: sum(values) / len(values) for key, values in trainer._metrics["train"].items()}
     step = FirstStep(
         micro_batches=len(batches),
-        rows=sum(len(batch["input_ids"]) for batch in batches),
+        rows=sum(map(rows_in, batches)),
         padded_tokens=sum(batch["input_ids"].numel() for batch in batches),
         loss=loss,
         logged=logged,

@@ -18,7 +18,7 @@ from innerlingua.recipe.doctor.losses import WatchedTerm, first_step, pieces, ru
 from innerlingua.recipe.doctor.memory import peak_of
 from innerlingua.recipe.doctor.prepared import Prepared
 from innerlingua.recipe.doctor.report import Batch, Losses
-from innerlingua.training.collate import split_batch
+from innerlingua.training.collate import rows_in, split_batch
 
 __all__ = ["Measures", "Watch", "measure"]
 
@@ -66,7 +66,7 @@ def measure(prepared: Prepared, terms: Sequence[WatchedTerm], watch: Watch) -> M
         step, batches, seconds = first_step(prepared, advance=watch.advance)
         batch = _with_pairs(batches, terms)
         parts = pieces(prepared, terms, batch, advance=watch.advance)
-        losses = Losses(step, len(batch["input_ids"]), batch["input_ids"].numel(), parts)
+        losses = Losses(step, rows_in(batch), batch["input_ids"].numel(), parts)
         return Measures(losses, least, most, seconds)
     except torch.OutOfMemoryError as error:
         prepared.clear_gradients()
@@ -77,10 +77,13 @@ def _by_length(prepared: Prepared, terms: Sequence[WatchedTerm]) -> list[int]:
     """Places of the rows that are trained on, shortest first: by the longer side where both go through the model."""
     rows = prepared.trainer.train_dataset
     columns = ["input_ids", *({"anchor_input_ids"} & {name for term in terms for name in term.columns})]
-    sizes = [
-        max(len(row[column] or ()) for column in columns) for row in rows.select_columns(columns).with_format(None)
-    ]
+    sizes = [max(_tokens(row[column]) for column in columns) for row in rows.select_columns(columns).with_format(None)]
     return [int(place) for place in np.argsort(sizes, kind="stable")]
+
+
+def _tokens(side: Sequence[Any] | None) -> int:
+    """The tokens of one side of a row, or of the rows of a packed one."""
+    return sum(len(part or ()) if isinstance(part, list | None) else 1 for part in side or ())
 
 
 def _extreme(prepared: Prepared, places: Sequence[int], watch: Watch) -> Batch:
@@ -90,7 +93,7 @@ def _extreme(prepared: Prepared, places: Sequence[int], watch: Watch) -> Batch:
     watch.advance()
     peak = peak_of(prepared, lambda: run_micro_batch(prepared, batch))
     watch.advance()
-    return Batch(rows=len(places), padded_tokens=batch["input_ids"].numel(), bytes=peak, seconds=seconds)
+    return Batch(rows=rows_in(batch), padded_tokens=batch["input_ids"].numel(), bytes=peak, seconds=seconds)
 
 
 def _with_pairs(batches: Sequence[dict[str, Any]], terms: Sequence[WatchedTerm]) -> dict[str, Any]:

@@ -192,12 +192,16 @@ def _piece_table(first: facts.Piece, others: Sequence[facts.Piece]) -> Iterator[
 
 
 def _schedule(plan: facts.Schedule) -> Iterator[str]:
+    rows = "packed rows" if plan.packed_rows is not None else "rows"
     yield from _prose(
-        f"{plan.steps:,} steps of {plan.rows_of_a_step:,} rows ({plan.micro_batch} a micro-batch x {plan.accumulation} "
-        f"accumulated x {plan.processes} process{'es' if plan.processes > 1 else ''}); {plan.warmup_steps:,} of them "
-        "warm-up"
+        f"{plan.steps:,} steps of {plan.rows_of_a_step:,} {rows} ({plan.micro_batch} a micro-batch x "
+        f"{plan.accumulation} accumulated x {plan.processes} process{'es' if plan.processes > 1 else ''}); "
+        f"{plan.warmup_steps:,} of them warm-up"
     )
-    yield from _prose(f"{plan.steps_of_an_epoch:,} steps are an epoch of {plan.rows:,} rows; epochs: {plan.epochs:.3g}")
+    packed = f" in {plan.packed_rows:,} packed ones" if plan.packed_rows is not None else ""
+    yield from _prose(
+        f"{plan.steps_of_an_epoch:,} steps are an epoch of {plan.rows:,} rows{packed}; epochs: {plan.epochs:.3g}"
+    )
     anchors = f", and {plan.anchor_tokens:,} of anchors" if plan.anchor_tokens else ""
     yield from _prose(
         f"tokens of an epoch: {plan.target_tokens:,}, of them {plan.supervised_tokens:,} supervised{anchors}"
@@ -246,8 +250,8 @@ def _sharding(names: facts.Sharding) -> Iterator[str]:
         "experts are fused, so that none is skipped" if names.fused_experts else "each expert is a module of its own"
     )
     yield from _prose(
-        f"DeepSpeed ZeRO-3: leaf module {', '.join(names.leaf_modules)} ({fused}). innerlingua train itself refuses "
-        "ZeRO-3"
+        f"DeepSpeed ZeRO-3: leaf module {', '.join(names.leaf_modules)} ({fused}), which innerlingua train marks by "
+        "itself. Each process loads the whole model into main memory before it is taken apart"
     )
     if names.all_linear is None:
         yield from _prose("PEFT's all-linear cannot be put on this model")

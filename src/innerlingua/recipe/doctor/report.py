@@ -237,9 +237,13 @@ class Losses:
 
 @dataclass(frozen=True)
 class Schedule:
-    """How many steps. Tokens are those of one epoch; `anchor_tokens` pass the model in training only when live."""
+    """How many steps. Tokens are those of one epoch; `anchor_tokens` pass the model in training only when live.
+
+    Where rows are packed, `packed_rows` says into how many, and micro-batches, steps and rows left out count those.
+    """
 
     rows: int
+    packed_rows: int | None
     processes: int
     micro_batch: int
     accumulation: int

@@ -35,11 +35,12 @@ def schedule(prepared: Prepared, data: DataSet, processes: int, *, live: bool) -
     args = prepared.trainer.args
     plan = plan_for(prepared, processes)
     micro_batch = args.train_batch_size
-    rows = data.everything.rows
+    rows = len(prepared.trainer.train_dataset)  # packed ones, where they are packed
     seen = min(rows, prepared.plan.micro_batches_of_an_epoch * micro_batch)
     anchor = data.everything.anchor
     return Schedule(
-        rows=rows,
+        rows=data.everything.rows,
+        packed_rows=rows if prepared.trainer.padding_free else None,
         processes=processes,
         micro_batch=micro_batch,
         accumulation=args.gradient_accumulation_steps,

@@ -2,7 +2,7 @@
 
 - DeepSpeed ZeRO-3 gathers a module's weights when the module runs, on all ranks together. Where each expert is a module
   of its own, an expert that gets no token on one rank hangs all of them; the block around the experts must then be a
-  leaf that is gathered whole (deepspeed.utils.set_z3_leaf_modules).
+  leaf that is gathered whole (deepspeed.utils.set_z3_leaf_modules). A training here marks it by itself.
 - FSDP must wrap decoder layers, never single experts.
 - PEFT's `all-linear` takes routers for linear layers and may leave experts out. Which of them it would take is tried on
   the model without weights; the section `peft` names its targets one by one and is not touched by this.
@@ -14,10 +14,10 @@ import warnings
 
 from peft import LoraConfig, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
-from torch import nn
 from transformers import PreTrainedModel
 
 from innerlingua.anatomy import find_moe_layers, parameter_parts
+from innerlingua.anatomy.leaves import experts_are_fused, leaf_of
 from innerlingua.recipe.doctor.report import Sharding
 from innerlingua.recipe.model import load_empty_model
 from innerlingua.recipe.schema import ModelSection
@@ -28,12 +28,12 @@ __all__ = ["sharding"]
 def sharding(model: PreTrainedModel, section: ModelSection) -> Sharding:
     """The names of classes to give to DeepSpeed and FSDP, and what `all-linear` would do."""
     layers = find_moe_layers(model)
-    leaves = {type(layer.experts if layer.block is layer.decoder_layer else layer.block).__name__ for layer in layers}
+    leaves = {type(leaf_of(layer)).__name__ for layer in layers}
     first = layers[0]
     stack = model.get_submodule(first.name.partition(f".{first.index}.")[0])
     return Sharding(
         leaf_modules=sorted(leaves),
-        fused_experts=not any(isinstance(module, nn.ModuleList) for module in first.experts.modules()),
+        fused_experts=experts_are_fused(first),
         wrap=sorted({type(layer).__name__ for layer in stack.children()}),
         no_split=sorted(model._no_split_modules or []),
         all_linear=_all_linear(section),
