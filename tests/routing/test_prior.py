@@ -27,7 +27,7 @@ from innerlingua.data import tokenize_pairs
 from innerlingua.errors import DataError, ModelError, PriorError, RecipeError
 from innerlingua.routing import RoutingPrior
 from innerlingua.routing.pooling import segment_ids
-from innerlingua.routing.prior import SCHEMA
+from innerlingua.routing.prior_files import SCHEMA
 from routers import naive_per_token
 from tiny import FAMILIES, LAYERS, tiny_model
 

@@ -27,7 +27,18 @@ from innerlingua.progress import LineProgress
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["POOLINGS", "PooledText", "batch_texts", "check_pooling", "pad_token_id", "pool_texts", "segment_ids"]
+__all__ = [
+    "POOLINGS",
+    "PooledText",
+    "batch_texts",
+    "batches_by_length",
+    "check_pooling",
+    "pad_token_id",
+    "padding_share",
+    "pool_batches",
+    "pool_texts",
+    "segment_ids",
+]
 
 POOLINGS = ("sequence", "completion", "prompt", "spans")
 
@@ -68,15 +79,57 @@ def segment_ids(row: Mapping[str, Any], pooling: str, *, prefix: str = "") -> li
     return segments
 
 
+def batches_by_length(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
+    """Places of `lengths` in batches of like length, the longest first.
+
+    The longest text decides what a batch may hold: `batch_size` rows of its length, so many positions with padding. As
+    many of the shorter ones go together as fill that, since a pass over a few short texts leaves the hardware idle.
+    Memory is at its most in the first batch, so what does not fit shows at once.
+    """
+    order = sorted(range(len(lengths)), key=lambda place: lengths[place], reverse=True)
+    batches: list[list[int]] = []
+    start = 0
+    while start < len(order):
+        rows = max(1, batch_size * lengths[order[0]] // max(1, lengths[order[start]]))
+        batches.append(order[start : start + rows])
+        start += rows
+    return batches
+
+
+def padding_share(lengths: Sequence[int], batches: Sequence[Sequence[int]]) -> float:
+    """The share of the positions of `batches` that is padding, in [0, 1)."""
+    positions = sum(len(batch) * max(lengths[place] for place in batch) for batch in batches if batch)
+    return 1 - sum(lengths[place] for batch in batches for place in batch) / max(1, positions)
+
+
 def pool_texts(
     tap: RoutingTap, texts: Sequence[PooledText], *, batch_size: int, pad_token_id: int, progress: str | None = None
 ) -> Iterator[tuple[int, Tensor]]:
     """Send `texts` through the backbone and yield (position, pooled routing (segments, layers, experts)) of each.
 
-    Evaluation mode, no gradient, no language-model head. Texts of similar length share a batch, so the order of the
-    results is not that of `texts`. `progress` is the title of a progress bar; None shows none.
+    Evaluation mode, no gradient, no language-model head. Texts of similar length share a batch (`batches_by_length`),
+    so the order of the results is not that of `texts`. `progress` is the title of a progress bar; None shows none.
     """
-    order = sorted(range(len(texts)), key=lambda position: len(texts[position].token_ids), reverse=True)
+    batches = batches_by_length([len(text.token_ids) for text in texts], batch_size)
+    for batch, pooled in pool_batches(tap, texts, batches, pad_token_id=pad_token_id, progress=progress):
+        counts = [max(texts[place].segments) + 1 for place in batch]
+        yield from zip(batch, torch.split(pooled, counts), strict=True)
+
+
+def pool_batches(
+    tap: RoutingTap,
+    texts: Sequence[PooledText],
+    batches: Sequence[Sequence[int]],
+    *,
+    pad_token_id: int,
+    progress: str | None = None,
+) -> Iterator[tuple[Sequence[int], Tensor]]:
+    """As `pool_texts`, for `batches` of places in `texts`: yields each batch and what was pooled of it on the CPU,
+    (segments, layers, experts), the segments of its texts one after the other.
+
+    An empty batch is a pass over one token that is thrown away: where parameters are sharded every process must make as
+    many passes as the others.
+    """
     backbone = tap.layers[0].backbone
     device = next(backbone.get_input_embeddings().parameters()).device
     with (
@@ -91,16 +144,43 @@ def pool_texts(
         resharded(tap.root),
         evaluation_mode(backbone),
     ):
-        task = bar.add_task(progress or "", total=len(texts))
-        for start in range(0, len(order), batch_size):
-            chunk = order[start : start + batch_size]
-            input_ids, attention_mask, segments = batch_texts([texts[position] for position in chunk], pad_token_id)
+        task = bar.add_task(progress or "", total=sum(map(len, batches)))
+        waiting: tuple[Sequence[int], _OnItsWay] | None = None
+        for batch in batches:
+            rows = [texts[place] for place in batch] or [_NOTHING]
+            input_ids, attention_mask, segments = batch_texts(rows, pad_token_id)
             # Around the pass alone: a caller that stops early must not be left without gradients.
             with torch.no_grad(), tap.capture(segments=segments.to(device)) as routing:
                 tap.run(input_ids.to(device), attention_mask.to(device))
-            counts = [max(texts[position].segments) + 1 for position in chunk]
-            yield from zip(chunk, torch.split(routing.pooled.cpu(), counts), strict=True)
-            bar.advance(task, len(chunk))
+            pooled = _OnItsWay(routing.pooled)
+            # One batch late, so that a GPU has the next one to compute while this one is read.
+            if waiting is not None:
+                yield waiting[0], waiting[1].arrived()
+                bar.advance(task, len(waiting[0]))
+            waiting = (batch, pooled) if batch else None
+        if waiting is not None:
+            yield waiting[0], waiting[1].arrived()
+            bar.advance(task, len(waiting[0]))
+
+
+class _OnItsWay:
+    """A tensor that is being copied to the CPU while its device goes on."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._copy = tensor.to("cpu", non_blocking=tensor.is_cuda)
+        self._event: torch.cuda.Event | None = None
+        if tensor.is_cuda:
+            self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch's own is not
+            self._event.record(torch.cuda.current_stream(tensor.device))
+
+    def arrived(self) -> Tensor:
+        """The copy, once it is whole."""
+        if self._event is not None:
+            self._event.synchronize()
+        return self._copy
+
+
+_NOTHING = PooledText("", [0], [0])
 
 
 def pad_token_id(tokenizer: PreTrainedTokenizerBase) -> int:

@@ -3,7 +3,8 @@
 For each anchor text the prior keeps its pooled routing in the aligned layers, P (layers, experts), float32, keyed by
 the `id` of the pair, so that all target languages share one entry. It is computed once, by a pass without
 language-model head and gradient in evaluation mode, and stored as `prior.safetensors` (one tensor, rows in the order
-of the ids) beside `prior.json` (ids, layers, fingerprint). Rows are read when they are asked for.
+of the ids) beside `prior.json` (ids, layers, fingerprint). Rows are read when they are asked for. Given a folder, the
+pass keeps its finished rows there and goes on with them after a kill; several processes share it.
 
 Source: stage 3 of SARA (Dong et al., Findings of ACL 2026). That the prior is never refreshed is the paper's separate
 stage.
@@ -12,22 +13,20 @@ stage.
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import safe_open
 from torch import Tensor
 
 from innerlingua.anatomy import RoutingTap, layer_indices, mixed_precision
 from innerlingua.errors import DataError, PriorError
 from innerlingua.routing.fingerprint import (
     differences,
-    hash_text,
     hash_tokens,
     model_fingerprint,
     tokenizer_fingerprint,
@@ -39,17 +38,20 @@ from innerlingua.routing.inputs import (
     check_tokenizer,
     tokenised_rows,
 )
-from innerlingua.routing.pooling import PooledText, check_pooling, pad_token_id, pool_texts, segment_ids
+from innerlingua.routing.pooling import PooledText, check_pooling, pad_token_id, segment_ids
+from innerlingua.routing.prior_files import RECORD, TENSORS, read_record, record_text, write_prior
+from innerlingua.routing.prior_pass import PARTIAL, prior_pass
+from innerlingua.routing.processes import ALONE, Processes, all_processes
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
     from trl import SFTConfig
 
-__all__ = ["RoutingPrior"]
+__all__ = ["RECORD", "TENSORS", "RoutingPrior", "anchor_texts"]
 
-TENSORS, RECORD = "prior.safetensors", "prior.json"
-SCHEMA = 2
+# Rows that are copied from an opened prior at a time.
+_COPIED = 1024
 
 
 class RoutingPrior:
@@ -81,9 +83,16 @@ class RoutingPrior:
         score: str | None = None,
         pooling: str = "sequence",
         batch_size: int = 8,
+        folder: str | Path | None = None,
+        split: bool = False,
         progress: bool = True,
+        say: Callable[[str], None] | None = None,
     ) -> RoutingPrior:
         """The prior of the anchors in `dataset` under `model`, computed on the device where the model is.
+
+        ```python
+        prior = RoutingPrior.compute(model, pairs, tokenizer, args=args, folder="prior")  # goes on after a kill
+        ```
 
         Args:
             model: the model as it is before training, without adapters.
@@ -97,39 +106,64 @@ class RoutingPrior:
             score: routing distribution; by default the family's.
             pooling: `sequence`, `completion` or `prompt`. Spans belong to a pair of languages and not to an anchor
                 alone, so they need a live anchor.
-            batch_size: anchors in one forward pass.
+            batch_size: how many of the longest anchors go through the model at once. Of shorter ones as many go
+                together as have no more tokens than these, padding included.
+            folder: store the prior here, and return it opened. Finished rows are kept in `folder/partial` until all are
+                there, so that a call that was killed goes on where it was; the whole is never in memory. When the
+                same prior is there it is opened, another one is replaced.
+            split: every process of the group makes this call with the same model and rows, and each computes a share;
+                all get the whole. A `folder` must then be one that all see. Without it a process computes all.
             progress: show a progress bar.
+            say: is told in sentences what is taken up or discarded in `folder`, and how much of the batches is padding;
+                by default they are printed where progress is shown.
 
         Raises `ModelError` for a model without the layers, `DataError` when no row has an anchor, rows of one id have
-        different anchors, or rows of text repeat an id within a language.
+        different anchors, or rows of text repeat an id within a language, and `PriorError` when processes that share
+        the pass are given different models or rows.
         """
-        check_base_model(model)
-        check_tokenizer(tokenizer)
-        check_args(args)
-        check_batch_size(batch_size)
-        if check_pooling(pooling) == "spans":
-            raise DataError(
-                "aligned spans differ between the targets of one anchor: use a live anchor with pooling 'spans'"
-            )
-        tap = RoutingTap(model, layers, score=score)
-        texts = anchor_texts(tokenised_rows(dataset, tokenizer, args), pooling=pooling)
-        pooled = torch.empty((len(texts), len(tap.layers), tap.layers[0].num_experts))
-        title = "Routing prior" if progress else None
-        with nullcontext() if args is None else mixed_precision(args.mixed_precision, model.device):
-            for row, value in pool_texts(
-                tap, texts, batch_size=batch_size, pad_token_id=pad_token_id(tokenizer), progress=title
-            ):
-                pooled[row] = value[0]
-            fingerprint = model_fingerprint(model) | tokenizer_fingerprint(tokenizer)
-        record = {
-            "ids": [text.name for text in texts],
-            "layers": [layer.index for layer in tap.layers],
-            "pooling": pooling,
-            "score": score or tap.layers[0].score,
-            "texts": [_hash_anchor(text) for text in texts],
-            "fingerprint": fingerprint,
-        }
-        return cls(record, tensor=pooled)
+        processes = all_processes() if split else ALONE
+        folder = None if folder is None else Path(folder)
+        # A launcher may load the weights in the first process alone.
+        present = processes.is_main or not any(parameter.is_meta for parameter in model.parameters())
+
+        def prepare() -> tuple[RoutingTap, list[PooledText], str | None]:
+            if present:
+                check_base_model(model)
+            check_tokenizer(tokenizer)
+            check_args(args)
+            check_batch_size(batch_size)
+            if check_pooling(pooling) == "spans":
+                raise DataError(
+                    "aligned spans differ between the targets of one anchor: use a live anchor with pooling 'spans'"
+                )
+            tap = RoutingTap(model, layers, score=score)
+            texts = anchor_texts(tokenised_rows(dataset, tokenizer, args), pooling=pooling)
+            with in_its_type():
+                return tap, texts, _payload(tap, texts, tokenizer, pooling=pooling, score=score) if present else None
+
+        def in_its_type() -> AbstractContextManager[Any]:
+            return nullcontext() if args is None else mixed_precision(args.mixed_precision, model.device)
+
+        tap, texts, own = processes.together(prepare)
+        payload = processes.on_main(lambda: own)
+        assert payload is not None, "the main process is never without weights"
+        processes.together(lambda: _refuse_another(own, payload, processes))
+        pooled = None
+        if folder is None or not processes.on_main(lambda: _is_there(folder, payload)):
+            with in_its_type():
+                pooled = prior_pass(
+                    tap,
+                    texts,
+                    payload,
+                    batch_size=batch_size,
+                    pad_token_id=pad_token_id(tokenizer),
+                    processes=processes,
+                    present=present,
+                    folder=folder,
+                    title="Routing prior" if progress and processes.is_main else None,
+                    say=say or (print if progress else _silent),
+                )
+        return cls(json.loads(payload), tensor=pooled) if folder is None else cls.open(folder)
 
     def __repr__(self) -> str:
         where = f", folder={str(self._folder)!r}" if self._folder else ""
@@ -177,53 +211,28 @@ class RoutingPrior:
     def save(self, folder: str | Path) -> Path:
         """Write the prior into `folder` and return it. A killed write leaves no prior that looks whole."""
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        tensor = self.rows(self.ids) if self._tensor is None else self._tensor
-        texts = [self._texts[name] for name in self.ids]
-        record = {
-            "schema": SCHEMA,
-            "layers": self.layers,
-            "experts": tensor.shape[-1],
-            "pooling": self.pooling,
-            "score": self.score,
-            "fingerprint": self.fingerprint,
-            "ids": self.ids,
-            "texts": texts,
-        }
-        payload = json.dumps(record, ensure_ascii=False)
-        # The tensor file carries the digest of its record, so that halves of two priors never pass for one.
-        digest = hash_text(payload)
-        temporary = folder / f".{TENSORS}.{os.getpid()}"
-        save_file({"prior": tensor.contiguous()}, temporary, metadata={"record": digest})
-        os.replace(temporary, folder / TENSORS)
-        temporary = folder / f".{RECORD}.{os.getpid()}"
-        temporary.write_text(payload, encoding="utf-8")
-        os.replace(temporary, folder / RECORD)
+        payload = record_text(
+            ids=self.ids,
+            texts=[self._texts[name] for name in self.ids],
+            layers=self.layers,
+            experts=self.rows(self.ids[:1]).shape[-1],
+            pooling=self.pooling,
+            score=self.score,
+            fingerprint=self.fingerprint,
+        )
+        write_prior(folder, payload, self._pieces())
         return folder
+
+    def _pieces(self) -> Iterator[tuple[range, Tensor]]:
+        for start in range(0, len(self), _COPIED):
+            ids = self.ids[start : start + _COPIED]
+            yield range(start, start + len(ids)), self.rows(ids)
 
     @classmethod
     def open(cls, folder: str | Path) -> RoutingPrior:
         """The prior in `folder`; its rows are read when asked for. Raises `PriorError` when missing or damaged."""
         folder = Path(folder)
-        path = folder / RECORD
-        if not path.is_file() or not (folder / TENSORS).is_file():
-            raise PriorError(f"no routing prior in {folder}: `innerlingua routing prior RECIPE` computes it")
-        try:
-            payload = path.read_text(encoding="utf-8")
-            record = json.loads(payload)
-            with safe_open(folder / TENSORS, framework="pt") as tensors:
-                digest = (tensors.metadata() or {}).get("record")
-                shape = tensors.get_slice("prior").get_shape()
-            expected = [len(record["ids"]), len(record["layers"]), record["experts"]]
-        except (ValueError, SafetensorError, KeyError, TypeError) as error:
-            raise PriorError(
-                f"the routing prior in {folder} is damaged ({error}): delete the folder and compute it anew"
-            ) from error
-        if record.get("schema") != SCHEMA or digest != hash_text(payload) or shape != expected:
-            raise PriorError(
-                f"the routing prior in {folder} is damaged (its two files do not belong together): compute it anew"
-            )
-        return cls(record, folder=folder)
+        return cls(read_record(folder), folder=folder)
 
     def holds(self, name: str, token_ids: Sequence[int], segments: Sequence[int]) -> bool:
         """Whether the entry of `name` was computed from this anchor: its token ids, and the segment of each."""
@@ -303,6 +312,44 @@ def anchor_texts(dataset: Dataset, *, pooling: str = "sequence") -> list[PooledT
     if not found:
         raise DataError("no row of the dataset has an anchor, so there is nothing to align with")
     return [found[name] for name in sorted(found, key=str)]
+
+
+def _payload(
+    tap: RoutingTap, texts: Sequence[PooledText], tokenizer: PreTrainedTokenizerBase, *, pooling: str, score: str | None
+) -> str:
+    return record_text(
+        ids=[text.name for text in texts],
+        texts=[_hash_anchor(text) for text in texts],
+        layers=[layer.index for layer in tap.layers],
+        experts=tap.layers[0].num_experts,
+        pooling=pooling,
+        score=score or tap.layers[0].score,
+        fingerprint=model_fingerprint(tap.models[0]) | tokenizer_fingerprint(tokenizer),
+    )
+
+
+def _refuse_another(own: str | None, payload: str, processes: Processes) -> None:
+    if own is not None and own != payload:
+        raise PriorError(
+            f"process {processes.rank} was given another model, other anchors or other settings than the first: with "
+            "split=True every process makes the same call"
+        )
+
+
+def _is_there(folder: Path, payload: str) -> bool:
+    """Whether `folder` holds the prior of this record; what is left of its pass is removed then."""
+    try:
+        read_record(folder)
+    except PriorError:
+        return False
+    same = (folder / RECORD).read_text(encoding="utf-8") == payload
+    if same and (folder / PARTIAL).exists():
+        shutil.rmtree(folder / PARTIAL)
+    return same
+
+
+def _silent(text: str) -> None:
+    """Says nothing."""
 
 
 def _check_id(name: Any, place: int) -> None:
