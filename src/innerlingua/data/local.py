@@ -16,6 +16,7 @@ from typing import Any, Final, Self
 
 from innerlingua.data.work import Refused, Reply
 from innerlingua.errors import ModelError
+from innerlingua.weights import refuse_unsafe_weights
 
 __all__ = ["LocalModel"]
 
@@ -58,13 +59,22 @@ class LocalModel:
 
         if self._name.startswith((".", "/", "~")) and not Path(self._name).is_dir():
             raise ModelError(f"--model {self._name}: no such folder. Give a folder or hub name, or --url for a server.")
+        if Path(self._name).is_dir():
+            refuse_unsafe_weights(Path(self._name), f"--model {self._name}")
+        # Said, because transformers asks on the terminal where it is not.
+        options: dict[str, Any] = {"revision": self._revision, "trust_remote_code": False}
         try:
-            config = AutoConfig.from_pretrained(self._name, revision=self._revision)
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(self._name, revision=self._revision)
+            config = AutoConfig.from_pretrained(self._name, **options)
+            self._tokenizer: Any = AutoTokenizer.from_pretrained(self._name, **options)
             kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-            self._model: Any = kind.from_pretrained(self._name, revision=self._revision, dtype="auto")
+            self._model: Any = kind.from_pretrained(self._name, dtype="auto", use_safetensors=True, **options)
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             told = " ".join(str(error).split())
+            if "trust_remote_code" in told:
+                raise ModelError(
+                    f"--model {self._name}: it comes with Python code of its own, which is not run here. Serve it "
+                    "where you trust that code, and give --url"
+                ) from error
             raise ModelError(
                 f"--model {self._name}: cannot be loaded ({told[:_QUOTED]}). Give a folder or hub name, or --url for a "
                 "server."

@@ -16,6 +16,7 @@ from typing import Any, Final
 import xxhash
 
 from innerlingua.errors import DataError, ModelError
+from innerlingua.weights import refuse_unsafe_weights
 
 __all__ = ["ModelSpec", "digest", "identity", "lora_rank", "read_models"]
 
@@ -141,6 +142,7 @@ def _place(given: str) -> tuple[str, str | None]:
             _check_weights(path)
             return str(path), None
         if (path / _ADAPTER).is_file():
+            refuse_unsafe_weights(path, given)
             return _base_of(path), str(path)
         raise ModelError(f"{given}: no model in this folder (neither config.json nor {_ADAPTER}){_inside(path)}")
     if "+" in given:
@@ -150,6 +152,8 @@ def _place(given: str) -> tuple[str, str | None]:
             raise ModelError(f"{adapter}: no adapter in this folder (no {_ADAPTER})")
         if not folder.is_dir() and not _hub_name(adapter):
             raise ModelError(f"{adapter}: no such folder; an adapter is a folder with {_ADAPTER}, or owner/name")
+        if folder.is_dir():
+            refuse_unsafe_weights(folder, adapter)
         found, own = _place(base)
         if own is not None:
             raise ModelError(f"{base}: an adapter, where the model itself belongs: MODEL+ADAPTER")
@@ -174,12 +178,15 @@ def _base_of(adapter: Path) -> str:
         raise ModelError(f"{adapter}: its model {base} is not here; say where it is: MODEL+{adapter}")
     if Path(base).is_dir() and not (Path(base) / "config.json").is_file():
         raise ModelError(f"{adapter}: its model {base} is no model (no config.json); say where it is: MODEL+{adapter}")
+    if Path(base).is_dir():
+        _check_weights(Path(base))
     return base
 
 
 def _check_weights(folder: Path) -> None:
-    if not any(path.suffix in _WEIGHTS and path.name not in _BESIDE for path in folder.iterdir()):
-        raise ModelError(f"{folder}: a configuration, but no weights ({', '.join(_WEIGHTS)}){_inside(folder)}")
+    refuse_unsafe_weights(folder, str(folder))
+    if not any(path.suffix == ".safetensors" for path in folder.iterdir()):
+        raise ModelError(f"{folder}: a configuration, but no weights (.safetensors){_inside(folder)}")
 
 
 def _inside(folder: Path) -> str:

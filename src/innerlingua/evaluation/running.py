@@ -156,6 +156,7 @@ def load_backend(spec: ModelSpec, settings: Settings, *, quiet: bool) -> Any:
             return WatchedVLLM(**common)
         from innerlingua.evaluation.backend_hf import WatchedHF
 
+        common = {"use_safetensors": True, **common}
         return WatchedHF(**common, peft=spec.adapter, device=_device(settings.device))
     except _NOT_LOADED as error:
         words = " ".join(str(error).split())

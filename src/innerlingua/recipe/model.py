@@ -22,6 +22,7 @@ from innerlingua.anatomy import empty_model, find_moe_layers, language_model_cla
 from innerlingua.errors import InnerlinguaError, ModelError
 from innerlingua.recipe.loading import about
 from innerlingua.recipe.schema import AlignmentSection, ModelSection, PeftSection
+from innerlingua.weights import refuse_unsafe_weights
 
 __all__ = [
     "adapter_config",
@@ -63,8 +64,8 @@ def load_model(section: ModelSection, *, checkpoint: Path | None = None) -> PreT
     leaves the experts as they were loaded, and says nothing (https://github.com/huggingface/transformers/issues/48805);
     after this it reads the same values a second time.
 
-    Raises `ModelError` when the path holds no model, when it needs code of its own that the recipe does not allow, or
-    when an option does not suit it.
+    Raises `ModelError` when the path holds no model, when its weights are no safetensors, when it needs code of its own
+    that the recipe does not allow, or when an option does not suit it.
     """
     own = section.dtype in (None, "auto")
     options: dict[str, Any] = {"dtype": "auto" if own else getattr(torch, str(section.dtype))}
@@ -72,9 +73,12 @@ def load_model(section: ModelSection, *, checkpoint: Path | None = None) -> PreT
     if checkpoint is not None and any((checkpoint / name).exists() for name in _WHOLE_WEIGHTS):
         section = section.model_copy(update={"path": str(checkpoint), "revision": None})
     config = _load(AutoConfig.from_pretrained, section, "configuration")
+    folder = Path(os.path.expanduser(section.path))
+    if folder.is_dir():
+        refuse_unsafe_weights(folder, f"model.path: {section.path}")
     _try_implementations(config, section)
     loading = language_model_class(config).from_pretrained
-    model, report = _load(loading, section, "model", output_loading_info=True, **options)
+    model, report = _load(loading, section, "model", output_loading_info=True, use_safetensors=True, **options)
     assert isinstance(model, PreTrainedModel)
     missing = sorted(report["missing_keys"])
     if missing:
