@@ -1,259 +1,220 @@
-"""What a training step with a stored prior costs beside a plain `trl.SFTTrainer` step, in time and in memory.
+"""What the alignment adds to a training step, in time and in memory.
 
     python benchmarks/step.py [--pairs 40] [--output runs/benchmarks/step.json]
 
-Time. Two trainers with copies of one model take the same batches in alternating order A B B A in one process; the
-figure is the median of the ratios of neighbouring steps with a 95 % bootstrap interval. An A/A row (a plain trainer
-against another plain trainer) says how far a ratio strays when there is nothing to find. Each step is a whole
-`training_step` with optimizer.
+For full fine-tuning and for LoRA (routers trained whole), without and with gradient checkpointing:
 
-Memory. Counted bytes, never the process's size: what the forward pass saves for the backward pass, each storage once,
-and what the capture leaves alive afterwards. On a GPU the allocator's peak is reported as well.
+| row | limit |
+|---|---|
+| A/A: plain `trl.SFTTrainer` against itself | |
+| stored prior / plain | 1.02 |
+| live anchors / plain | 1 + operations of the headless anchor pass / operations of a plain step, + 0.03 |
+| live anchors / (plain, then a bare headless pass over the anchors) | 1.03 |
+| straightforward / live anchors | 1.3 at least |
+| straightforward / stored prior | 1.3 at least |
+
+The straightforward way is `straightforward.py`, with live anchors. That its loss is ours is asserted before anything is
+timed. How a ratio is measured says `protocol.py`. Memory is counted bytes: what a forward pass saves for the backward
+pass, and the most that is alive at once during forward and backward; parameters and the optimizer's state come on top
+of both. Limit of the stored prior: 1.01 of the plain peak.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
-import json
-import platform
-import sys
-import tempfile
-import time
+import gc
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from datasets import Dataset
+from counted import flops, peak_bytes, saved_bytes
+from protocol import Ratio, compare, row_of, timed, write_result
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
-from transformers import PreTrainedModel, Qwen3MoeConfig, Qwen3MoeForCausalLM
-from trl import SFTConfig, SFTTrainer
+from straightforward import StraightforwardTrainer
 
-from innerlingua import RoutingAlignment, RoutingPrior, Trainer
+from training import (
+    WEIGHT,
+    Subject,
+    add_model_arguments,
+    aligned_layers,
+    anchor_pass,
+    live,
+    model_of,
+    optimizer_of,
+    plain,
+    prior_of,
+    rows_of,
+    set_checkpointing,
+    stored,
+    subject_of,
+    with_adapters,
+)
 
-VOCABULARY = 8192
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """The median of paired ratios, and a 95 % bootstrap interval of it."""
-
-    median: float
-    low: float
-    high: float
-    seconds_a: float
-    seconds_b: float
-    pairs: int
-
-
-def model_of(args: argparse.Namespace) -> PreTrainedModel:
-    torch.manual_seed(0)
-    config = Qwen3MoeConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=args.hidden,
-        intermediate_size=args.hidden * 2,
-        moe_intermediate_size=args.hidden // 2,
-        num_hidden_layers=args.layers,
-        num_attention_heads=8,
-        num_key_value_heads=4,
-        head_dim=args.hidden // 8,
-        num_experts=args.experts,
-        num_experts_per_tok=4,
-        norm_topk_prob=True,
-    )
-    return Qwen3MoeForCausalLM(config)
-
-
-def rows_of(args: argparse.Namespace) -> Dataset:
-    generator = np.random.default_rng(0)
-    rows = []
-    for index in range(args.batch * 4):
-        target = generator.integers(3, VOCABULARY, args.tokens).tolist()
-        anchor = generator.integers(3, VOCABULARY, args.tokens).tolist()
-        rows.append(
-            {
-                "id": str(index),
-                "language": "swh_Latn",
-                "input_ids": target,
-                "labels": target,
-                "anchor_input_ids": anchor,
-                "anchor_labels": anchor,
-            }
-        )
-    return Dataset.from_list(rows)
-
-
-def trainer_of(args: argparse.Namespace, base: PreTrainedModel, rows: Dataset, tokenizer: Any, terms: list[Any]) -> Any:
-    config = SFTConfig(
-        output_dir=tempfile.mkdtemp(),
-        per_device_train_batch_size=args.batch,
-        max_steps=10_000,
-        max_length=None,
-        use_cpu=not torch.cuda.is_available(),
-        bf16=torch.cuda.is_available(),
-        report_to="none",
-        gradient_checkpointing=args.checkpointing,
-        logging_strategy="no",
-        save_strategy="no",
-        disable_tqdm=True,
-        dataloader_pin_memory=False,
-    )
-    kwargs = {"model": copy.deepcopy(base), "args": config, "train_dataset": rows, "processing_class": tokenizer}
-    trainer = Trainer(**kwargs, terms=terms) if terms else SFTTrainer(**kwargs)
-    trainer.create_optimizer_and_scheduler(num_training_steps=10_000)
-    if args.checkpointing:
-        trainer.model.gradient_checkpointing_enable({"use_reentrant": False})
-    return trainer
-
-
-def step_of(trainer: Any, batches: list[dict[str, Any]]) -> Callable[[int], float]:
-    def step(number: int) -> float:
-        batch = dict(batches[number % len(batches)])
-        _synchronise()
-        start = time.perf_counter()
-        # As the Trainer's own loop does it, with one micro-batch per step.
-        samples, items = trainer.get_batch_samples(iter([batch]), 1, trainer.args.device)
-        trainer.current_gradient_accumulation_steps = 1
-        trainer.accelerator.gradient_state._set_sync_gradients(True)
-        trainer.training_step(trainer.model, samples[0], items)
-        trainer.optimizer.step()
-        trainer.model.zero_grad()
-        _synchronise()
-        return time.perf_counter() - start
-
-    return step
-
-
-def compare(a: Callable[[int], float], b: Callable[[int], float], *, pairs: int, title: str) -> Ratio:
-    """Steps in the order A B B A A B B A ...; the ratio of B to A in each neighbouring pair."""
-    for number in range(3):
-        a(number)
-        b(number)
-    seconds: list[tuple[float, float]] = []
-    for number in track(range(pairs), description=title):
-        if number % 2 == 0:
-            first = a(number)
-            seconds.append((first, b(number)))
-        else:
-            second = b(number)
-            seconds.append((a(number), second))
-    table = np.array(seconds)
-    ratios = table[:, 1] / table[:, 0]
-    draws = np.random.default_rng(0).choice(ratios, (10_000, pairs))
-    low, high = np.quantile(np.median(draws, axis=1), [0.025, 0.975])
-    median_a, median_b = np.median(table, axis=0)
-    return Ratio(float(np.median(ratios)), float(low), float(high), float(median_a), float(median_b), pairs)
-
-
-def saved_bytes(trainer: Any, batch: dict[str, Any]) -> int:
-    """Bytes that one forward pass saves for the backward pass, each storage once; parameters are not counted."""
-    own = {parameter.untyped_storage().data_ptr() for parameter in trainer.model.parameters()}
-    kept: dict[int, torch.UntypedStorage] = {}
-
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            kept[storage.data_ptr()] = storage
-        return tensor
-
-    trainer.model.train()
-    samples, items = trainer.get_batch_samples(iter([dict(batch)]), 1, trainer.args.device)
-    trainer.current_gradient_accumulation_steps = 1
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        loss = trainer.compute_loss(trainer.model, trainer._prepare_inputs(samples[0]), num_items_in_batch=items)
-    total = sum(storage.nbytes() for storage in kept.values())
-    del loss
-    return total
-
-
-def _synchronise() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+STORED_TIME, STORED_PEAK, LIVE_SLACK, GAIN, EXTRA = 1.02, 1.01, 0.03, 1.3, 0.5
+TUNINGS = ("full", "lora")
+ROWS = ("stored", "live", "live_and_bare", "straightforward_live", "straightforward_stored")
+TITLES = {
+    "aa": "A/A: plain / plain",
+    "stored": "stored prior / plain",
+    "live": "live anchors / plain",
+    "live_and_bare": "live anchors / (plain + bare anchor pass)",
+    "straightforward_live": "straightforward / live anchors",
+    "straightforward_stored": "straightforward / stored prior",
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=40, help="pairs of steps (default 40)")
-    parser.add_argument("--hidden", type=int, default=512)
-    parser.add_argument("--layers", type=int, default=8)
-    parser.add_argument("--experts", type=int, default=32)
-    parser.add_argument("--tokens", type=int, default=128, help="tokens of a row")
-    parser.add_argument("--batch", type=int, default=8, help="rows of a step")
-    parser.add_argument("--checkpointing", action="store_true", help="with (non-reentrant) gradient checkpointing")
+    parser.add_argument("--tuning", nargs="+", choices=TUNINGS, default=list(TUNINGS))
+    parser.add_argument("--checkpointing", nargs="+", choices=("off", "on"), default=["off", "on"])
+    parser.add_argument("--rows", nargs="*", choices=ROWS, default=list(ROWS), help="ratios beside A/A (default all)")
+    add_model_arguments(parser, hidden=512, layers=8, experts=32, top_k=4, tokens=128, batch=4)
     parser.add_argument("--output", type=Path, default=Path("runs/benchmarks/step.json"))
     args = parser.parse_args()
 
-    from tokenizer import tiny_tokenizer  # beside this file
+    console = Console(width=130)
+    result: dict[str, Any] = {"sizes": sizes_of(args), "configurations": {}}
+    for tuning in args.tuning:
+        for checkpointing in args.checkpointing:
+            name = f"{tuning}, checkpointing {checkpointing}"
+            measured = measure(args, tuning=tuning, checkpointing=checkpointing == "on", name=name)
+            result["configurations"][name] = measured
+            write_result(args.output, result)  # what is measured so far is kept
+            show(console, name, measured)
+            gc.collect()
 
-    tokenizer = tiny_tokenizer()
+
+def sizes_of(args: argparse.Namespace) -> dict[str, Any]:
+    model = model_of(args)
+    return {
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "experts_implementation": model.config._experts_implementation,
+        "aligned_layers": aligned_layers(args.layers),
+        "target_tokens": args.batch * args.tokens,
+        "anchor_tokens": args.batch * args.tokens,
+    }
+
+
+def measure(args: argparse.Namespace, *, tuning: str, checkpointing: bool, name: str) -> dict[str, Any]:
+    """All rows of one configuration."""
     base, rows = model_of(args), rows_of(args)
-    low, high = round(args.layers * 0.15), round(args.layers * 0.72)
-    # In the numeric type of the steps below.
-    with torch.autocast(base.device.type, torch.bfloat16, enabled=torch.cuda.is_available()):
-        prior = RoutingPrior.compute(base, rows, tokenizer, layers=range(low, high + 1))
-    aligned = trainer_of(args, base, rows, tokenizer, [RoutingAlignment(anchor=prior)])
-    plain, other = trainer_of(args, base, rows, tokenizer, []), trainer_of(args, base, rows, tokenizer, [])
-    plain_batches = list(plain.get_train_dataloader())
-    aligned_batches = list(aligned.get_train_dataloader())
-    for left, right in zip(plain_batches, aligned_batches, strict=True):
-        assert torch.equal(left["input_ids"], right["input_ids"]), "the trainers must see the same batches"
+    prior = prior_of(args, base, rows)
+    model = with_adapters(base) if tuning == "lora" else base
+    optimizer = optimizer_of(model)
 
-    steps = {
-        "A/A (plain against plain)": (step_of(plain, plain_batches), step_of(other, plain_batches)),
-        "stored prior / plain": (step_of(plain, plain_batches), step_of(aligned, aligned_batches)),
+    def straightforward(**kwargs: Any) -> StraightforwardTrainer:
+        return StraightforwardTrainer(**kwargs, layers=prior.layers, weight=WEIGHT)
+
+    makers: dict[str, Callable[..., Any]] = {
+        "plain": plain,
+        "other": plain,
+        "stored": stored(prior),
+        "live": live(prior.layers),
+        "straightforward": straightforward,
     }
-    ratios = {name: compare(*pair, pairs=args.pairs, title=name) for name, pair in steps.items()}
-    memory = {
-        "plain": saved_bytes(plain, plain_batches[0]),
-        "stored prior": saved_bytes(aligned, aligned_batches[0]),
-        "one (tokens, experts) tensor per aligned layer": len(prior.layers)
-        * args.batch
-        * args.tokens
-        * args.experts
-        * 4,
-        "pooled routing of the batch": len(prior.layers) * args.batch * args.experts * 4,
+    subjects = {key: subject_of(args, model, rows, optimizer, make) for key, make in makers.items()}
+    set_checkpointing(model, checkpointing)
+
+    losses = {key: float(subject.forward_and_backward(0)) for key, subject in subjects.items()}
+    model.zero_grad()
+    for ours in ("stored", "live"):
+        gap = abs(losses[ours] - losses["straightforward"]) / abs(losses["straightforward"])
+        assert gap < 1e-5, f"the losses differ: {losses}"
+    subjects["plain"].step(0)  # the optimizer makes its state
+    memory = memory_of(subjects)
+    bare = anchor_pass(subjects["live"], model)
+    share = anchor_share(subjects["plain"], bare, base)
+
+    def plain_and_bare(number: int) -> None:
+        subjects["plain"].step(number)
+        bare(number)
+
+    steps = {key: timed(subject.step) for key, subject in subjects.items()}
+    against = {
+        "stored": ("plain", "stored"),
+        "live": ("plain", "live"),
+        "live_and_bare": ("plain_and_bare", "live"),
+        "straightforward_live": ("live", "straightforward"),
+        "straightforward_stored": ("stored", "straightforward"),
     }
-    aa = ratios["A/A (plain against plain)"]
-    result = {
-        "schema": 1,
-        "command": " ".join(["python", "benchmarks/step.py", *sys.argv[1:]]),
-        "machine": {
-            "processor": platform.machine(),
-            "threads": torch.get_num_threads(),
-            "cuda": torch.cuda.is_available(),
-        },
-        "versions": {name: version(name) for name in ("torch", "transformers", "trl", "innerlingua")},
-        "parameters": sum(parameter.numel() for parameter in base.parameters()),
-        "aligned_layers": prior.layers,
-        "ratios": {name: asdict(ratio) for name, ratio in ratios.items()},
-        "bound": ratios["stored prior / plain"].high - (aa.high - aa.low) / 2,
-        "saved_bytes": memory,
-    }
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    args.output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    _show(result, ratios)
+    steps["plain_and_bare"] = timed(plain_and_bare)
+    aa = compare(steps["plain"], steps["other"], pairs=args.pairs, title=f"{name}: A/A")
+    limits = {"stored": STORED_TIME, "live": 1 + share + LIVE_SLACK, "live_and_bare": 1 + LIVE_SLACK}
+    ratios: dict[str, Any] = {"aa": row_of(aa)}
+    for key in args.rows:
+        a, b = against[key]
+        ratio = compare(steps[a], steps[b], pairs=args.pairs, title=f"{name}: {TITLES[key]}")
+        ratios[key] = row_of(ratio, aa, limits.get(key)) if key in limits else gain_of(ratio, aa)
+    return {"losses": losses, "ratios": ratios, "memory": memory, "anchor_share_of_operations": share}
 
 
-def _show(result: dict[str, Any], ratios: dict[str, Ratio]) -> None:
-    console = Console()
-    table = Table("step", "ratio", "95 % interval", "seconds", title=f"{result['parameters'] / 1e6:.1f} M parameters")
-    for name, ratio in ratios.items():
-        seconds = f"{ratio.seconds_b:.3f} / {ratio.seconds_a:.3f}"
-        table.add_row(name, f"{ratio.median:.3f}", f"{ratio.low:.3f} to {ratio.high:.3f}", seconds)
+def gain_of(ratio: Ratio, aa: Ratio) -> dict[str, Any]:
+    """A ratio that must be large: its lower end, more the half-width of A/A, is held against the limit."""
+    lower = ratio.low + aa.half_width
+    return row_of(ratio) | {"bound": lower, "limit": GAIN, "met": lower >= GAIN}
+
+
+def memory_of(subjects: dict[str, Subject]) -> dict[str, Any]:
+    """Counted bytes of one forward, and of one forward and backward pass."""
+    found: dict[str, Any] = {}
+    for key in ("plain", "other", "stored", "live", "straightforward"):
+        subject = subjects[key]
+        model = subject.trainer.model
+
+        def work(subject: Subject = subject) -> None:
+            subject.forward_and_backward(0)
+
+        saved = saved_bytes(lambda subject=subject: subject.forward(0), model.parameters())
+        model.zero_grad()
+        found[key] = {"saved": saved, "peak": peak_bytes(work)}
+        model.zero_grad()
+    plain_peak = found["plain"]["peak"]
+    extra = {key: found[key]["peak"] - plain_peak for key in ("stored", "live", "straightforward")}
+    ratio = found["stored"]["peak"] / plain_peak
+    found["stored / plain"] = {"peak": ratio, "limit": STORED_PEAK, "met": ratio <= STORED_PEAK}
+    for key in ("stored", "live"):
+        share = extra[key] / extra["straightforward"]
+        found[f"extra of {key} / extra of straightforward"] = {"peak": share, "limit": EXTRA, "met": share <= EXTRA}
+    return found
+
+
+def anchor_share(subject: Subject, bare: Callable[[int], None], base: Any) -> float:
+    """Operations of a headless forward pass over the anchors of a step, as a share of those of a plain step."""
+    before = base.config._experts_implementation
+    base.set_experts_implementation("eager")
+    try:
+        step = flops(lambda: subject.forward_and_backward(0))
+        anchors = flops(lambda: bare(0))
+    finally:
+        base.set_experts_implementation(before)
+        subject.trainer.model.zero_grad()
+    return anchors / step
+
+
+def show(console: Console, name: str, measured: dict[str, Any]) -> None:
+    table = Table("step", "ratio", "95 % interval", "5-95 % of pairs", "seconds", "bound", "limit", title=name)
+    for key, row in measured["ratios"].items():
+        bound = f"{row['bound']:.3f}" if "bound" in row else ""
+        limit = f"{row['limit']:.3f} {'met' if row['met'] else 'missed'}" if "limit" in row else ""
+        low, high = row["spread"]
+        table.add_row(
+            TITLES[key],
+            f"{row['median']:.3f}",
+            f"{row['low']:.3f} to {row['high']:.3f}",
+            f"{low:.3f} to {high:.3f}",
+            f"{row['seconds_b']:.3f} / {row['seconds_a']:.3f}",
+            bound,
+            limit,
+        )
     console.print(table)
-    console.print(f"upper end less the half-width of A/A: {result['bound']:.3f}")
-    saved = result["saved_bytes"]
-    extra = saved["stored prior"] - saved["plain"]
-    console.print(
-        f"saved for backward: plain {saved['plain']:,} bytes, with the term {saved['stored prior']:,} ({extra:+,}); "
-        f"one (tokens, experts) tensor per aligned layer is {saved['one tensor per layer']:,}"
-    )
+    for key, row in measured["memory"].items():
+        if "saved" in row:
+            console.print(f"  {key}: saved {row['saved']:,} bytes, peak {row['peak']:,}")
+        else:
+            console.print(f"  {key}: {row['peak']:.4f}, limit {row['limit']} {'met' if row['met'] else 'missed'}")
+    console.print(f"  anchor pass / plain step in operations: {measured['anchor_share_of_operations']:.3f}")
 
 
 if __name__ == "__main__":
