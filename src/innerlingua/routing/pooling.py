@@ -99,7 +99,8 @@ def batches_by_length(lengths: Sequence[int], batch_size: int) -> list[list[int]
 def padding_share(lengths: Sequence[int], batches: Sequence[Sequence[int]]) -> float:
     """The share of the positions of `batches` that is padding, in [0, 1)."""
     positions = sum(len(batch) * max(lengths[place] for place in batch) for batch in batches if batch)
-    return 1 - sum(lengths[place] for batch in batches for place in batch) / max(1, positions)
+    tokens = sum(lengths[place] for batch in batches for place in batch)
+    return 1 - tokens / positions if positions else 0.0
 
 
 def pool_texts(

@@ -100,9 +100,9 @@ def _write_tensor(path: Path, shape: list[int], digest: str, rows: Iterable[tupl
         file.flush()
         os.fsync(file.fileno())
     if missing:
-        path.unlink()
         raise PriorError(
-            f"{len(missing)} of {shape[0]} rows of the routing prior are missing, the first at {min(missing)}"
+            f"{len(missing)} of {shape[0]} rows of the routing prior are not there: where several machines compute it, "
+            f"{path.parent} must be a folder that all of them share"
         )
 
 
