@@ -5,12 +5,15 @@
 
 The step is the global batch: every rank and every accumulated micro-batch. A term is therefore a mean over its pairs
 however they are split up, also when the last micro-batches are smaller. Only `get_batch_samples` (which sees all
-micro-batches of a step and counts the pairs) and `compute_loss` are overridden, both through `super()`; without terms
-they change nothing at all. With or without terms, a resume that would lose weights is refused (`resume.py`).
+micro-batches of a step and counts the pairs), `compute_loss`, and `_get_grad_norm` (where alone the norm is known
+before the step, at no cost) are overridden, each through `super()`; without terms they change nothing at all. With or
+without terms, a resume that would lose weights is refused (`resume.py`), and a training that diverges is stopped
+(`divergence.py`).
 """
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -23,12 +26,14 @@ from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from trl import SFTConfig, SFTTrainer
 
-from innerlingua.anatomy import find_moe_layers, mixed_precision
+from innerlingua.anatomy import check_joined_rows, find_moe_layers, mixed_precision
 from innerlingua.errors import InnerlinguaError, ModelError, RecipeError
 from innerlingua.training.collate import TermCollator, split_batch
+from innerlingua.training.divergence import ConstantTerms, DivergenceError, WeightGuard, refuse_loss, refuse_norm
 from innerlingua.training.refusals import checked_terms, refuse_conflicts, refuse_parallelism
 from innerlingua.training.resume import ResumeGuard
 from innerlingua.training.rows import prepare_rows
+from innerlingua.training.supervision import refuse_unsupervised
 from innerlingua.training.terms import Term
 
 __all__ = ["Trainer"]
@@ -46,20 +51,32 @@ class Trainer(SFTTrainer):  # type: ignore[misc]  # TRL is not typed
     anchor that is longer than `args.max_length` is a `DataError`. Rows without an anchor are trained as plain rows, and
     one warning says how many there are; when no row has one, that is a `DataError`. Raises `RecipeError` for arguments
     that would make a term silently wrong, and whatever the terms' own checks raise.
+
+    `packing` is the number of tokens up to which whole rows of `train_dataset` are laid end to end, anchors and ids
+    kept; batches are then padding-free. `SFTConfig(padding_free=True)` does the latter alone, with the rows of a batch.
+    Rows that lie end to end do not see each other: a model that lets them is a `ModelError`.
     """
 
     data_collator: Any
 
     def __init__(
-        self, model: Any, args: SFTConfig | None = None, *, terms: Sequence[Term] | None = (), **kwargs: Any
+        self,
+        model: Any,
+        args: SFTConfig | None = None,
+        *,
+        terms: Sequence[Term] | None = (),
+        packing: int | None = None,
+        **kwargs: Any,
     ) -> None:
         self.terms = checked_terms(terms)
         note = None
-        if self.terms:
+        if self.terms or packing is not None:
             args = SFTConfig() if args is None else copy(args)  # changed below; the caller's own may serve another run
             refuse_conflicts(args, self.terms, kwargs)
-            rows = prepare_rows(args, self.terms, kwargs)
+            rows = prepare_rows(args, self.terms, kwargs, packing=packing)
             kwargs = kwargs | {"train_dataset": rows.train_dataset, "eval_dataset": rows.eval_dataset}
+            refuse_unsupervised({"train_dataset": rows.train_dataset, "eval_dataset": rows.eval_dataset})
+            args.padding_free = args.padding_free or packing is not None
             note = rows.note()
             # Decided above, on both sides of the pair; TRL would cut the target alone, and without a word.
             args.max_length = None
@@ -69,7 +86,11 @@ class Trainer(SFTTrainer):  # type: ignore[misc]  # TRL is not typed
         super().__init__(model, args, **kwargs)
         self._name_the_number_of_experts()
         self.add_callback(ResumeGuard(self.model))
+        self.add_callback(WeightGuard(self._summed))
+        self._loss_of_step: Tensor | None = None
         if not self.terms:
+            if packing is not None:
+                self._check_model()
             return
         # TRL may itself turn this on (ZeRO-3 with PEFT).
         if self.args.gradient_checkpointing and (self.args.gradient_checkpointing_kwargs or {}).get("use_reentrant"):
@@ -81,22 +102,28 @@ class Trainer(SFTTrainer):  # type: ignore[misc]  # TRL is not typed
         refuse_parallelism(
             self.terms, tensor=self.get_tp_size(), context=self.get_cp_size(), sequence=self.get_sp_size()
         )
+        self._check_model()
         self.data_collator = TermCollator(self.data_collator, self.terms)
         self._pairs_of_step = torch.zeros(len(self.terms), dtype=torch.long)
         self._sums = _RunningSums([term.name for term in self.terms])
+        self._constant = ConstantTerms([term.name for term in self.terms], [term.weight for term in self.terms])
         self.add_callback(_StartEvaluation(self._sums))
-        self._check_terms()
         if note is not None and self.accelerator.is_main_process:
             warnings.warn(note, stacklevel=2)
 
-    def _check_terms(self) -> None:
-        """Let each term look at the model. What one process refuses is raised in all, or the others would wait."""
+    def _check_model(self) -> None:
+        """Let each term look at the model, and see that it keeps rows apart where they are laid end to end.
+
+        What one process refuses is raised in all, or the others would wait.
+        """
         refused: list[InnerlinguaError | None] = [None]
         try:
             # FSDP may load the weights in the first process of a machine alone, which then looks for the others.
             elsewhere = any(parameter.is_meta for parameter in self.model.parameters())
             if not elsewhere or self.accelerator.num_processes == 1:
                 with self._casting():
+                    if self.padding_free:
+                        check_joined_rows(self.model, self.data_collator)
                     for term in self.terms:
                         term.check(self.model)
         except InnerlinguaError as error:
@@ -141,7 +168,9 @@ class Trainer(SFTTrainer):  # type: ignore[misc]  # TRL is not typed
     ) -> Any:
         """TRL's loss of one micro-batch, and its share of each term."""
         if not self.terms:
-            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+            result = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+            self._refuse_divergence(result[0] if return_outputs else result)
+            return result
         inputs, entries = split_batch(inputs, self.terms)
         with ExitStack() as captures:
             with self._casting():
@@ -152,20 +181,40 @@ class Trainer(SFTTrainer):  # type: ignore[misc]  # TRL is not typed
             result = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         loss: Tensor = result[0] if return_outputs else result
         parts = [term.loss(got, entry) for term, got, entry in zip(self.terms, captured, entries, strict=True)]
+        plain = loss
         for position, (term, (total, pairs)) in enumerate(zip(self.terms, parts, strict=True)):
-            if not bool(torch.isfinite(total.detach())):
-                raise ModelError(
-                    f"the term {term.name} is {total.item()} at step {self.state.global_step}: the training has "
-                    "diverged, or the model's routers give values that are not finite"
-                )
             if self.model.training:
                 pairs_of_step = int(self._pairs_of_step[position])
                 if term.weight > 0 and pairs_of_step > 0:
+                    if pairs > 0 and not total.requires_grad and torch.is_grad_enabled():
+                        raise ModelError(
+                            f"no gradient flows from the term {term.name} into the model, so its weight of "
+                            f"{term.weight:g} would do nothing: its `loss` must not detach, and a part that it depends "
+                            "on must be trained. With a weight of 0 it is measured alone"
+                        )
                     loss = loss + term.weight * total * (self._gradient_share(num_items_in_batch) / pairs_of_step)
             elif pairs > 0:
                 loss = loss + term.weight * total / pairs
         self._log_terms(parts)
+        self._refuse_divergence(plain)
         return (loss, result[1]) if return_outputs else loss
+
+    def _refuse_divergence(self, loss: Tensor) -> None:
+        """Gather the losses of a step's micro-batches, and refuse them together before the last one goes backward."""
+        if not self.model.training:
+            return
+        loss = loss.detach().float()
+        self._loss_of_step = loss if self._loss_of_step is None else self._loss_of_step + loss
+        if self.accelerator.sync_gradients:
+            total, self._loss_of_step = self._summed(self._loss_of_step), None
+            refuse_loss(total, self.state.global_step)
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Tensor | float | None = None) -> Any:
+        """The norm of a step's gradient, refused when it is not finite."""
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        if self.args.mixed_precision != "fp16":
+            refuse_norm(norm, self.state.global_step)
+        return norm
 
     def _gradient_share(self, num_items_in_batch: Tensor | int | None) -> float:
         """What to multiply a loss with whose sum over micro-batches and ranks is wanted.
@@ -195,6 +244,13 @@ class Trainer(SFTTrainer):  # type: ignore[misc]  # TRL is not typed
             if count == 0:
                 continue
             mean = totals[position] / count
+            if not math.isfinite(mean):
+                raise DivergenceError(
+                    f"the term {term.name} is {mean} at step {self.state.global_step}: the training has diverged, or "
+                    "the model's routers give values that are not finite"
+                )
+            if training:
+                self._constant.see(position, mean, self._learning_rate())
             for key, value in ((term.name, mean), (f"{term.name}_weighted", term.weight * mean)):
                 if training:
                     self._metrics[mode][key].append(value)
@@ -202,6 +258,11 @@ class Trainer(SFTTrainer):  # type: ignore[misc]  # TRL is not typed
                     self._metrics[mode][key] = [value]
         if training:
             self._sums.clear(mode)
+
+    def _learning_rate(self) -> float:
+        """The largest of the step to come; 0 before an optimiser is there."""
+        groups = self.optimizer.param_groups if self.optimizer is not None else []
+        return max((float(group["lr"]) for group in groups), default=0.0)
 
     def _summed(self, values: Tensor) -> Tensor:
         """`values` summed over all ranks."""
