@@ -20,6 +20,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils.output_capturing import OutputRecorder
 
 from innerlingua.anatomy.families import Family, family_of
+from innerlingua.anatomy.sharding import dimensions
 from innerlingua.errors import ModelError
 
 __all__ = ["MoELayer", "find_moe_layers", "logits_position", "on_routing", "reach"]
@@ -287,7 +288,9 @@ def _experts(family: Family, block: nn.Module, name: str, router: nn.Module) -> 
     found = [children[child] for child in family.experts if child in children]
     if not found:
         # A family without a row may have named them otherwise; fused experts are told by their three dimensions.
-        fused = [child for child in children.values() if any(p.dim() == 3 for p in child.parameters(recurse=False))]
+        fused = [
+            child for child in children.values() if any(dimensions(p) == 3 for p in child.parameters(recurse=False))
+        ]
         found = fused if len(fused) == 1 else []
     if not found:
         raise ModelError(f"no module 'experts' beside the router {name} ({type(router).__name__})")

@@ -11,7 +11,7 @@ from torch.distributed.tensor import DTensor
 
 from innerlingua.errors import ModelError
 
-__all__ = ["check_present", "is_sharded", "resharded", "whole"]
+__all__ = ["check_present", "dimensions", "is_sharded", "resharded", "whole"]
 
 
 def is_sharded(model: nn.Module) -> bool:
@@ -44,6 +44,11 @@ def resharded(model: nn.Module) -> Iterator[None]:
 def whole(tensor: Tensor) -> Tensor:
     """`tensor` itself, or the whole of it when it is spread over processes, all of which must ask then."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def dimensions(parameter: Tensor) -> int:
+    """How many dimensions `parameter` has, also where DeepSpeed ZeRO-3 has left an empty tensor in its place."""
+    return len(parameter.ds_shape) if hasattr(parameter, "ds_shape") else parameter.dim()
 
 
 def check_present(model: nn.Module) -> None:

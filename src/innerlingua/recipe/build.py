@@ -39,6 +39,7 @@ from innerlingua.recipe.rehearsal import rehearse
 from innerlingua.recipe.rows import read_rows, refuse_unknown_tokens
 from innerlingua.recipe.schema import AlignmentSection, Recipe
 from innerlingua.recipe.trainer import resolve_trainer, sft_config
+from innerlingua.recipe.zero import load_whole
 from innerlingua.routing import RoutingAlignment, RoutingPrior
 from innerlingua.training import Term, Trainer
 
@@ -159,6 +160,7 @@ def _run_training(recipe: Recipe, *, resume: bool, overwrite: bool, say: Say) ->
             "layers": recipe.alignment.layers if recipe.alignment else None,
             "prior": record["prior"],
             "steps": trainer.state.global_step,
+            "distributed": _distribution(trainer),
             "metrics": _last_values(trainer.state.log_history),
             "files": files,
         }
@@ -216,6 +218,7 @@ def begin(recipe: Recipe, say: Say) -> tuple[Recipe, SFTConfig, PartialState]:
     if recipe.trainer.get("use_cpu"):
         say(f"no CUDA device is used: use_cpu: true, bf16: {str(recipe.trainer['bf16']).lower()}")
     args = sft_config(recipe)
+    load_whole(args)
     # The trainer seeds itself, but only after adapters were drawn.
     if args.full_determinism:
         enable_full_determinism(args.seed)
@@ -349,6 +352,17 @@ def _save(trainer: Trainer, folder: Path, state: PartialState) -> list[str]:
         os.replace(aside / name, folder / name)
     aside.rmdir()
     return sorted(names)
+
+
+def _distribution(trainer: Trainer) -> dict[str, Any]:
+    """How the training was spread: a launcher that was asked for two processes may have started one."""
+    accelerator, plugin = trainer.accelerator, trainer.args.deepspeed_plugin
+    return {
+        "processes": accelerator.num_processes,
+        "kind": accelerator.distributed_type.value,
+        "wrapper": type(trainer.model_wrapped).__name__,
+        "zero_stage": None if plugin is None else plugin.zero_stage,
+    }
 
 
 def _last_values(history: list[dict[str, float]]) -> dict[str, float]:

@@ -43,7 +43,7 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
-from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled, unset_hf_deepspeed_config
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 from transformers.integrations.integration_utils import get_reporting_integration_callbacks
 from transformers.utils.import_utils import is_liger_kernel_available
 from trl import SFTConfig
@@ -51,6 +51,7 @@ from trl import SFTConfig
 from innerlingua.errors import InnerlinguaError, RecipeError, nearest
 from innerlingua.recipe.schema import Recipe
 from innerlingua.recipe.trainer import resolve_trainer, shown, trainer_values
+from innerlingua.recipe.zero import refuse_parts
 from innerlingua.routing import RoutingAlignment
 from innerlingua.training import Trainer
 
@@ -83,14 +84,7 @@ def rehearse(recipe: Recipe) -> None:
 
 
 def _configure(recipe: Recipe) -> None:
-    args = _config(recipe)  # held here: transformers keeps no more than a weak reference to DeepSpeed's configuration
-    if is_deepspeed_zero3_enabled():  # type: ignore[no-untyped-call]
-        raise RecipeError(
-            "DeepSpeed ZeRO-3 leaves no process a whole weight, and the prior, the adapters' places and the checks "
-            "before training are read from whole weights. Launch with DeepSpeed ZeRO-2 or FSDP (fsdp_version: 2), or "
-            "train adapters (section peft), which need less memory"
-        )
-    del args
+    refuse_parts(_config(recipe))
 
 
 def _look_outside(recipe: Recipe) -> None:

@@ -27,6 +27,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from trl import SFTConfig, SFTTrainer
 
 from innerlingua.anatomy import check_joined_rows, find_moe_layers, mixed_precision
+from innerlingua.anatomy.leaves import gather_experts_together
 from innerlingua.errors import InnerlinguaError, ModelError, RecipeError
 from innerlingua.training.collate import TermCollator, split_batch
 from innerlingua.training.divergence import ConstantTerms, DivergenceError, WeightGuard, refuse_loss, refuse_norm
@@ -84,6 +85,8 @@ class Trainer(SFTTrainer):  # type: ignore[misc]  # TRL is not typed
             # The labels say it already, and TRL would refuse rows that are no longer messages.
             args.assistant_only_loss = False
         super().__init__(model, args, **kwargs)
+        if self.args.deepspeed_plugin is not None and self.args.deepspeed_plugin.zero_stage == 3:
+            gather_experts_together(self.model)
         self._name_the_number_of_experts()
         self.add_callback(ResumeGuard(self.model))
         self.add_callback(WeightGuard(self._summed))
