@@ -272,24 +272,3 @@ def test_the_score_is_in_the_stored_recipe(finished: Path) -> None:
     recipe = load_recipe(finished / "recipe.resolved.yaml")
     assert recipe.alignment is not None
     assert recipe.alignment.score == "softmax"
-
-
-# -- launchers ------------------------------------------------------------------------------------------------------
-
-
-def test_zero_3_is_refused_before_loading(innerlingua: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    from transformers.integrations import deepspeed
-
-    class Stage3:
-        """DeepSpeed itself is not installed; this is where transformers keeps its configuration."""
-
-        def is_zero3(self) -> bool:
-            return True
-
-    config = Stage3()
-    deepspeed.set_hf_deepspeed_config(config)  # type: ignore[no-untyped-call]
-    try:
-        done = innerlingua("train", "--model.path", "./absent", code=2)
-    finally:
-        deepspeed.unset_hf_deepspeed_config()  # type: ignore[no-untyped-call]
-    assert "ZeRO-2" in done.err

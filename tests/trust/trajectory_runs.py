@@ -1,0 +1,267 @@
+"""Trajectories through the real command: a small world on disk, runs of it, and how far two of them lie apart.
+
+A run is `innerlingua train recipe.yaml` in a process of its own, or two processes under `accelerate launch`. Of every
+step it leaves the loss, the term and the norm of the gradient (`trainer_state.json`, at full precision), and after
+every `save_steps` steps the weights.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from tiny import tiny_model
+
+TERM = "routing_alignment"
+LOGGED = ("loss", TERM, "grad_norm")
+
+# 47 rows: five steps of eight and one of seven in each epoch, and every fifth row without an anchor. However the last
+# step is split, micro-batches and ranks hold different numbers of rows and of pairs.
+ROWS = 47
+GLOBAL_BATCH = 8
+UNPAIRED = 5
+
+WORDS = ["sun", "rain", "road", "house", "tree", "river", "bread", "milk", "night", "day"]
+OTHER = ["jua", "mvua", "barabara", "nyumba", "mti", "mto", "mkate", "maziwa", "usiku", "siku"]
+
+ENVIRONMENT = {
+    **os.environ,
+    "OMP_NUM_THREADS": "1",
+    "HF_HUB_OFFLINE": "1",
+    "COLUMNS": "200",
+    "CUDA_VISIBLE_DEVICES": "",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+LAUNCH = {
+    "compute_environment": "LOCAL_MACHINE",
+    "distributed_type": "MULTI_GPU",  # MULTI_CPU starts one process; this and `use_cpu` start two on the CPU
+    "use_cpu": True,
+    "num_processes": 2,
+    "num_machines": 1,
+    "machine_rank": 0,
+    "mixed_precision": "no",
+    "main_process_port": 0,
+    "rdzv_backend": "static",
+}
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """What a run leaves: the log of each step, the weights by step, and `train_result.json`."""
+
+    steps: list[dict[str, float]]
+    weights: dict[int, dict[str, Tensor]]
+    result: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Distance:
+    """How far a run lies from another.
+
+    `largest` is the largest relative difference of each logged value over the steps, `mean` the mean of the signed
+    relative differences. `weights` is the largest distance of the weights after a step, over all tensors together,
+    relative to how far training had moved them from where they began.
+    """
+
+    largest: dict[str, float]
+    mean: dict[str, float]
+    weights: float
+    steps: int
+
+
+# -- the world ---------------------------------------------------------------------------------------------------------
+
+
+def make_world(folder: Path, tokenizer: PreTrainedTokenizerFast) -> Path:
+    """`folder` with `model/` (four layers of eight experts, random) and `pairs.jsonl`."""
+    model = tiny_model("qwen3_moe", vocab_size=320, max_position_embeddings=256)
+    folder.mkdir(exist_ok=True)
+    model.save_pretrained(folder / "model")
+    tokenizer.save_pretrained(folder / "model")
+    write_rows(folder / "pairs.jsonl", rows())
+    return folder
+
+
+def rows() -> list[dict[str, Any]]:
+    """Pairs whose texts have from one to eight words, every fifth of them without an anchor."""
+    made = []
+    for number in range(ROWS):
+        length = 1 + (number * 5) % 8
+        target = " ".join(OTHER[(number * 7 + 3 * word) % 10] for word in range(length))
+        anchor = " ".join(WORDS[(number * 7 + 3 * word) % 10] for word in range(length))
+        row = {"id": f"p{number:03d}", "language": "swh_Latn", "prompt": f"{number}?", "completion": f" {target}"}
+        paired = {"anchor_prompt": f"{number}!", "anchor_completion": f" {anchor}"}
+        made.append(row | (dict.fromkeys(paired) if number % UNPAIRED == 0 else paired))
+    return made
+
+
+def write_rows(path: Path, given: Sequence[Mapping[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in given), encoding="utf-8")
+    return path
+
+
+# -- a run -------------------------------------------------------------------------------------------------------------
+
+
+def recipe_of(world: Path, output: Path, *, steps: int, save_steps: int) -> dict[str, Any]:
+    """The recipe that all settings change: full fine-tuning with AdamW, a cosine, clipping, a stored prior."""
+    return {
+        "model": {"path": str(world / "model"), "dtype": "float32"},
+        "data": {"train": str(world / "pairs.jsonl"), "missing_anchor": "keep", "max_length": 256},
+        "alignment": {"weight": 5.0, "layers": "1-2"},
+        "trainer": {
+            "output_dir": str(output),
+            "max_steps": steps,
+            "learning_rate": 1e-3,
+            "per_device_train_batch_size": GLOBAL_BATCH,
+            "gradient_accumulation_steps": 1,
+            "gradient_checkpointing": False,
+            "router_aux_loss_coef": 0.0,
+            "max_grad_norm": 1.0,
+            "full_determinism": True,
+            "logging_steps": 1,
+            "save_steps": save_steps,
+            "save_only_model": True,
+            "disable_tqdm": True,
+            "seed": 7,
+            # The default fills the last batch up with rows of the first: other rows than one process has.
+            "accelerator_config": {"even_batches": False},
+        },
+    }
+
+
+def merged(recipe: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`recipe` with `changes`, section by section; a section that is None is left out."""
+    result = {name: dict(section) for name, section in recipe.items()}
+    for name, section in changes.items():
+        if section is None:
+            result.pop(name, None)
+        else:
+            result[name] = result.get(name, {}) | section
+    return result
+
+
+def run(
+    world: Path,
+    folder: Path,
+    *,
+    changes: Mapping[str, Any] | None = None,
+    steps: int = 50,
+    save_steps: int = 10,
+    launch: Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Trajectory:
+    """Train in `folder` by the command, under `accelerate launch` where `launch` is its configuration."""
+    folder.mkdir(parents=True)
+    recipe = merged(recipe_of(world, folder / "out", steps=steps, save_steps=save_steps), changes or {})
+    # JSON is YAML.
+    (folder / "recipe.yaml").write_text(json.dumps(recipe))
+    words = [sys.executable, "-m"]
+    if launch is not None:
+        (folder / "launch.yaml").write_text(json.dumps(dict(launch)))
+        words += ["accelerate.commands.launch", "--config_file", str(folder / "launch.yaml"), "-m"]
+    finish([*words, "innerlingua.cli", "train", str(folder / "recipe.yaml")], ENVIRONMENT | (environment or {}), folder)
+    return read(folder / "out")
+
+
+def finish(words: Sequence[str], environment: Mapping[str, str], folder: Path, *, timeout: float = 400) -> None:
+    """Run a command that must end well. Processes that it started do not outlive it."""
+    log = folder / "log"
+    with log.open("w") as stream:
+        process = subprocess.Popen(words, env=dict(environment), stdout=stream, stderr=subprocess.STDOUT)
+        try:
+            code = process.wait(timeout)
+        finally:
+            # The launcher ends its processes, which have sessions of their own, when it is asked to end.
+            if process.poll() is None:
+                process.terminate()
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(30)
+                process.kill()
+                process.wait()
+    assert code == 0, log.read_text()[-8000:]
+
+
+def read(output: Path) -> Trajectory:
+    """The trajectory of a finished run in `output`."""
+    result = json.loads((output / "train_result.json").read_text())
+    found = sorted((int(path.name.partition("-")[2]), path) for path in output.glob("checkpoint-*"))
+    history = json.loads((found[-1][1] / "trainer_state.json").read_text())["log_history"]
+    weights = {step: weights_of(path) for step, path in found}
+    return Trajectory([entry for entry in history if "loss" in entry], weights, result)
+
+
+def weights_of(folder: Path) -> dict[str, Tensor]:
+    """The model's weights, or the adapter's, in `folder`."""
+    names = [name for name in ("model.safetensors", "adapter_model.safetensors") if (folder / name).exists()]
+    assert names, sorted(path.name for path in folder.iterdir())
+    return load_file(folder / names[0])
+
+
+# -- two runs ----------------------------------------------------------------------------------------------------------
+
+
+def distance(found: Trajectory, expected: Trajectory, *, start: Mapping[str, Tensor] | None = None) -> Distance:
+    """How far `found` lies from `expected`; `start` are the weights before the first step.
+
+    Without `start` the weights are those of adapters: their second factors began at zero, and the distance is held
+    against how far these have moved.
+    """
+    assert len(found.steps) == len(expected.steps)
+    assert found.weights.keys() == expected.weights.keys()
+    keys = [key for key in LOGGED if key in expected.steps[0]]
+    largest, mean = {}, {}
+    for key in keys:
+        residuals = [
+            (one[key] - other[key]) / other[key] for one, other in zip(found.steps, expected.steps, strict=True)
+        ]
+        largest[key] = max(abs(residual) for residual in residuals)
+        mean[key] = math.fsum(residuals) / len(residuals)
+    apart = max(_apart(found.weights[step], expected.weights[step], start) for step in expected.weights)
+    return Distance(largest, mean, apart, len(expected.steps))
+
+
+def _apart(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], start: Mapping[str, Tensor] | None) -> float:
+    assert found.keys() == expected.keys()
+    gap = moved = 0.0
+    for name, tensor in expected.items():
+        gap += float((found[name].double() - tensor.double()).square().sum())
+        if start is not None or "lora_B" in name:
+            begin = torch.zeros_like(tensor) if start is None else start[name]
+            moved += float((tensor.double() - begin.double()).square().sum())
+    return math.sqrt(gap / moved)
+
+
+def check(found: Distance, *, within: float, weights: float) -> None:
+    """Hold the logged values `within` a relative tolerance at every step, their signed mean within that tolerance by
+    the square root of the number of steps, and the weights within `weights` of what they moved.
+
+    A mean of independent errors shrinks with the root of their number; an error with a sign, such as a wrong divisor
+    that is nearly one, does not.
+    """
+    assert max(found.largest.values()) <= within, found
+    assert max(abs(mean) for mean in found.mean.values()) <= within / math.sqrt(found.steps), found
+    assert found.weights <= weights, found
+
+
+def shown(found: Distance) -> dict[str, float]:
+    """What a soak records of a distance."""
+    names = {"loss": "loss", TERM: "term", "grad_norm": "gradient norm"}
+    return {names[key]: value for key, value in found.largest.items()} | {
+        "mean residual": max(abs(mean) for mean in found.mean.values()),
+        "weights": found.weights,
+    }
