@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 from typing import Annotated
 
@@ -52,6 +53,8 @@ app.command("demo")(demo.demo)
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
+    # TRL tells the hub which trainer runs, through its library; a command says nothing to anyone unless asked.
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     try:
         app()
     except InnerlinguaError as error:

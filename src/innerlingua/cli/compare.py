@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from innerlingua.cli.many import many_values
-from innerlingua.cli.output import say
+from innerlingua.cli.output import plain, say
 from innerlingua.errors import DataError
 
 if TYPE_CHECKING:
@@ -122,22 +122,23 @@ def _print(result: Comparison) -> None:
     for benchmark, measure in result.tables:
         for baseline, method in result.pairs:
             rows = result.rows(benchmark, measure, baseline, method)
-            console.print(f"\n{benchmark}, {measure}: {method} against {baseline}", style="bold", markup=False)
+            console.print(plain(f"\n{benchmark}, {measure}: {method} against {baseline}"), style="bold", markup=False)
             alone = sum(row.kind == "language" for row in rows) == 1
             for row in [row for row in rows if row.kind != "language" or alone]:
                 console.print(f"{_name(row)}: {row.words}.", markup=False)
             console.print(_table(result, rows, console))
             for line in _unanswered(result, rows):
-                console.print(line, markup=False)
+                console.print(plain(line), markup=False)
     if any(row.verdict == "noise" for row in result.differences):
         console.print("noise: no difference that these samples could show; the smallest they could show is given.")
     if any(row.verdict == "same" for row in result.differences):
         console.print("same: the same score on every sample.")
     if any(row.verdict == "uncorrected" for row in result.differences):
         console.print("alone: significant alone, not after correction for the number of tests.")
-    console.print(method_in_words(result), markup=False)
+    console.print(plain(method_in_words(result)), markup=False)
     for note in result.notes:
-        console.print(f"note: {note}", markup=False, style="bold yellow" if note.startswith("SETTINGS") else None)
+        style = "bold yellow" if note.startswith("SETTINGS") else None
+        console.print(plain(f"note: {note}"), markup=False, style=style)
 
 
 def _table(result: Comparison, rows: list[Difference], console: Console) -> Table:
@@ -156,7 +157,7 @@ def _table(result: Comparison, rows: list[Difference], console: Console) -> Tabl
     if len(counts) > 1 or wide:
         table.add_column("n", justify="right", no_wrap=True, **gap)
     for label in (rows[0].baseline, rows[0].method):
-        table.add_column(Text(_short(label, 20 if wide else 8)), justify="right", no_wrap=True)
+        table.add_column(Text(_short(plain(label), 20 if wide else 8)), justify="right", no_wrap=True)
     headings = ["change", f"{result.settings['level']:.0%} interval", *(["p alone"] if wide else []), "p", "smallest"]
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)

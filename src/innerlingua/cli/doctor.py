@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from innerlingua.cli.output import plain
 from innerlingua.cli.overrides import CONTEXT, recipe_from
 from innerlingua.errors import RecipeError
 
@@ -111,7 +112,7 @@ def _print(lines: list[str]) -> None:
         sys.stdout.reconfigure(errors="backslashreplace")  # rows are in all scripts, terminals are not
     console = Console(highlight=False, soft_wrap=True)
     for line in lines:
-        text = Text(line)
+        text = Text(plain(line))
         words = line.split(maxsplit=1)
         if line and not line.startswith(" "):
             text.stylize("bold")

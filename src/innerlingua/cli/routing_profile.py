@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from innerlingua.cli.output import say
+from innerlingua.cli.output import plain, say
 from innerlingua.errors import DataError, ModelError, RecipeError
 
 __all__ = ["ManyValues", "compare", "layers", "profile"]
@@ -316,7 +316,7 @@ def _table(result: Mapping[str, Any]) -> None:
     if not console.is_terminal:
         console.width = _WIDE
     wide = console.width >= _WIDE
-    a, b = result["a"]["label"], result["b"]["label"]
+    a, b = plain(result["a"]["label"]), plain(result["b"]["label"])
     aligned = format_layers(result["aligned"])
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     table.add_column("language", no_wrap=True)
@@ -327,10 +327,10 @@ def _table(result: Mapping[str, Any]) -> None:
     for code, row in result["languages"].items():
         pairs, js = row["pairs"], row["js"]["aligned"] if "js" in row else None
         cells = [
-            f"{code} {escape(row['name'])}" if wide else code,
+            escape(plain(f"{code} {row['name']}" if wide else code)),
             str(pairs[0]) if pairs[0] == pairs[1] else f"{pairs[0]}, {pairs[1]}",
-            f"{js['a']:.4f}" if js else "anchor",
-            f"{js['b']:.4f}" if js else "",
+            _number(js["a"]) if js else "anchor",
+            _number(js["b"]) if js else "",
             _change(js),
             *([_interval(js)] if wide else []),
         ]
@@ -343,7 +343,11 @@ def _table(result: Mapping[str, Any]) -> None:
         markup=False,
     )
     for line in _notes(result):
-        console.print(line, markup=False)
+        console.print(plain(line), markup=False)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
 
 
 def _interval(value: Mapping[str, Any] | None) -> str:

@@ -6,6 +6,7 @@ The page begins with the front matter that dataset hubs read. It holds counts, s
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +24,9 @@ LICENCE_NOTE: Final = (
     "Licences are what rows state, or what is known of the source that they name; where they are not stated, look "
     "them up at the source. That of a model that wrote text is its own."
 )
+
+
+_PLAIN: Final = re.compile(r"[A-Za-z]+([_-][A-Za-z0-9]+)+")  # a code that YAML takes for text as it stands
 
 
 def card_path(output: Path) -> Path:
@@ -67,18 +71,18 @@ def write_card(
     lines = [
         "---",
         "language:",
-        *(f"- {code}" for code in languages),
+        *(f"- {code if _PLAIN.fullmatch(code) else json.dumps(code)}" for code in languages),
         "tags:",
         "- innerlingua",
         "---",
         "",
-        f"# {output.name}",
+        f"# {_cell(output.name)}",
         "",
         f"{title}, {today()} (UTC). SHA-256 `{file_hash(output)}`.",
         "",
         "| language | rows |",
         "|---|---:|",
-        *(f"| {code} | {count} |" for code, count in languages.items()),
+        *(f"| {_cell(code)} | {count} |" for code, count in languages.items()),
         "",
         "| count | |",
         "|---|---:|",
@@ -86,7 +90,7 @@ def write_card(
         "",
         "## Made from",
         "",
-        *(f"- `{name}`, SHA-256 `{digest}`" for name, digest in sources.items()),
+        *(f"- {_code(name)}, SHA-256 `{digest}`" for name, digest in sources.items()),
         "",
         "| source | licence | rows read |",
         "|---|---|---:|",
@@ -110,7 +114,13 @@ def _are(count: int) -> str:
 
 
 def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
+    """Words of rows in a cell: nothing in them ends it or is markup."""
+    return "".join(f"\\{letter}" if letter in "\\`*<>[]|#" else letter for letter in " ".join(text.split()))
+
+
+def _code(text: str) -> str:
+    """A name in the type of code, whatever quotes it holds."""
+    return f"`{' '.join(text.replace('`', chr(39)).split())}`"
 
 
 def write_pair_card(joined: Joined) -> Path:

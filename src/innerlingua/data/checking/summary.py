@@ -82,7 +82,7 @@ def _lengths(report: CheckReport) -> Table:
         table.add_column(name, justify="right")
     for code, language in report.languages.items():
         sides = (" / ".join(f"{n:,}" for n in side) or "·" for side in (language.lengths, language.anchor_lengths))
-        table.add_row(code, f"{language.rows:,}", *sides)
+        table.add_row(Text(code), f"{language.rows:,}", *sides)
     return table
 
 
@@ -93,7 +93,7 @@ def _faults(report: CheckReport, found: list[tuple[str, str]]) -> Table:
     for code, language in report.languages.items():
         counts = [getattr(language, name) for name, _ in found]
         if any(counts):
-            table.add_row(code, *(f"{count:,}" if count else "·" for count in counts))
+            table.add_row(Text(code), *(f"{count:,}" if count else "·" for count in counts))
     return table
 
 
