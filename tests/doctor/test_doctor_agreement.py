@@ -18,6 +18,7 @@ CASES = [
     pytest.param("qwen3_moe", ("--trainer.bf16",), id="bfloat16"),
     pytest.param("qwen3_moe", (*LORA, "--peft.router", "train"), id="lora"),
     pytest.param("qwen3_moe", ("--alignment", "null", "--model.train", "[router, experts]"), id="plain"),
+    pytest.param("qwen3_moe", ("--data.packing", "--data.max-length", "90"), id="packed"),
     pytest.param("gpt_oss", ("--trainer.gradient-accumulation-steps", "4"), id="gpt-oss"),
     pytest.param("deepseek_v3", ("--alignment.anchor", "live"), id="deepseek-live"),
     pytest.param("deepseek_v3", (*LORA, "--peft.router", "lora", "--alignment.pooling", "completion"), id="deepseek"),
@@ -76,6 +77,24 @@ def test_rows_steps_layers_and_the_stored_recipe(
     from innerlingua.recipe import load_recipe
 
     assert report.recipe == load_recipe(tmp_path / "out" / "recipe.resolved.yaml").values()
+
+
+def test_packed_rows(examined: Callable[..., Report], trained: Callable[..., dict[str, Any]]) -> None:
+    options = (
+        *("--data.packing", "--data.max-length", "90", "--trainer.max-steps", "-1", "--trainer.num-train-epochs", "2"),
+        *("--trainer.per-device-train-batch-size", "3"),
+    )
+    report = examined(*options)
+    result = trained(*options)
+    assert report.schedule is not None
+    assert report.losses is not None
+    assert report.schedule.rows == 24
+    assert report.schedule.packed_rows is not None
+    assert report.schedule.packed_rows < 24
+    assert report.schedule.steps == result["steps"] == 2 * -(-report.schedule.packed_rows // 6)
+    assert report.losses.step.rows > 3
+    [said] = [line for line in result["said"] if line.startswith("packed: ")]
+    assert said.startswith(f"packed: 24 rows in {report.schedule.packed_rows} of 90 tokens, ")
 
 
 def test_a_stored_prior_and_one_in_memory_give_the_same_step(

@@ -45,7 +45,7 @@ def check_joined_rows(model: nn.Module, collate: Collate) -> None:
         del batch["labels"]
         there = {key: value.to(device) if isinstance(value, Tensor) else value for key, value in batch.items()}
         end = _TOKENS * len(rows)
-        output: Tensor = model(**there, use_cache=False)[0]
+        output: Tensor = model(**there, use_cache=False).logits
         return output[0, end - _TOKENS : end].float()
 
     with resharded(model), evaluation_mode(model), torch.no_grad():
