@@ -60,8 +60,16 @@ format: $(INSTALLED)  ## mend the style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(INSTALLED)  ## cost of a step with a stored prior against plain TRL
+# One thread, and an allocator that keeps what it has: else page faults are a good part of a step on a processor.
+bench: export OMP_NUM_THREADS = 1
+bench: export TOKENIZERS_PARALLELISM = false
+bench: export MALLOC_MMAP_THRESHOLD_ = 4294967296
+bench: export MALLOC_TRIM_THRESHOLD_ = 17179869184
+bench: export MALLOC_TOP_PAD_ = 268435456
+bench: $(INSTALLED)  ## what the alignment costs, in time and memory, and how that grows (an hour; benchmarks/gpu.py for a GPU)
 	$(BIN)/python benchmarks/step.py
+	$(BIN)/python benchmarks/scaling.py
+	$(BIN)/python benchmarks/joint.py
 
 clean:  ## remove the virtual environment and what runs have written
 	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache

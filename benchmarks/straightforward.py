@@ -2,9 +2,12 @@
 
 The target goes through the model with `output_router_logits=True`, the anchor through the same model, whole and with
 its head, without gradient; the router logits of all layers become distributions for every token, and these are kept,
-averaged over the tokens and compared. The loss is that of ours to the last digits that float32 has (`step.py` asserts
-it): cross-entropy over the items of the step, the load-balancing loss with the checkpoint's coefficient, and the
-weighted mean over pairs and aligned layers of JS.
+averaged over the tokens and compared. The model's own loss is taken, since TRL 1.16 hands out no router logits of its
+fused head (with `return_outputs=True` it gives those of a further forward pass, which carry no gradient).
+
+The value of the loss is that of ours to the digits that float32 has, which `step.py` asserts: cross-entropy over the
+items of the step, the load-balancing loss with the checkpoint's coefficient, and the weighted mean over pairs and
+aligned layers of JS.
 """
 
 from __future__ import annotations
@@ -34,13 +37,14 @@ class CollatePairs:
 
 
 class StraightforwardTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is not typed
-    """Live anchors, with `layers` aligned at `weight`."""
+    """Live anchors, with `layers` aligned at `weight`. With weight 0 it is the same without alignment."""
 
     def __init__(self, *, layers: Sequence[int], weight: float, **kwargs: Any) -> None:
-        kwargs["args"].remove_unused_columns = False
-        super().__init__(**kwargs)
         self.layers, self.weight = list(layers), weight
-        self.data_collator = CollatePairs(self.data_collator)
+        kwargs["args"].remove_unused_columns = weight == 0
+        super().__init__(**kwargs)
+        if weight > 0:
+            self.data_collator = CollatePairs(self.data_collator)
 
     def compute_loss(
         self,
@@ -49,6 +53,9 @@ class StraightforwardTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is not ty
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
+        if self.weight == 0:
+            outputs = model(**inputs, use_cache=False, output_router_logits=True, num_items_in_batch=num_items_in_batch)
+            return (outputs.loss, outputs) if return_outputs else outputs.loss
         anchor_ids, anchor_mask = inputs.pop("anchor_input_ids"), inputs.pop("anchor_attention_mask")
         outputs = model(**inputs, use_cache=False, output_router_logits=True, num_items_in_batch=num_items_in_batch)
         model.eval()

@@ -226,12 +226,14 @@ def set_checkpointing(model: nn.Module, on: bool) -> None:
         model.gradient_checkpointing_disable()
 
 
-def anchor_pass(subject: Subject, model: nn.Module) -> Callable[[int], None]:
-    """A bare forward pass of the backbone over the anchors of a step: no head, no gradient, nothing captured.
+def anchor_pass(subject: Subject, model: nn.Module, layers: list[int]) -> Callable[[int], None]:
+    """A bare forward pass over the anchors of a step as deep as the last of `layers`: no head, no gradient, nothing
+    captured.
 
     `subject` has live anchors; they are collated beforehand.
     """
     backbone = find_moe_layers(model)[0].backbone
+    config, depth = backbone.config, max(layers) + 1
     device = next(model.parameters()).device
     ready = []
     for number in range(len(subject.rows) // subject.batch):
@@ -240,9 +242,11 @@ def anchor_pass(subject: Subject, model: nn.Module) -> Callable[[int], None]:
 
     def run(number: int) -> None:
         input_ids, attention_mask = ready[number % len(ready)]
+        whole, config.num_hidden_layers = config.num_hidden_layers, depth
         backbone.eval()
         with torch.no_grad():
             backbone(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
         backbone.train()
+        config.num_hidden_layers = whole
 
     return run
