@@ -11,7 +11,9 @@ import torch
 from safetensors.torch import save_file
 
 from innerlingua.errors import RecipeError
-from innerlingua.recipe.checkpoints import flaw_of, last_checkpoint
+from innerlingua.recipe.checkpoints import flaw_of, last_checkpoint, newest_whole, unfinished, unseal_later
+
+STATE = {"epoch": 0.5, "max_steps": 12, "log_history": []}
 
 
 def write(folder: Path, step: int, *, weights: str = "model.safetensors") -> Path:
@@ -22,7 +24,7 @@ def write(folder: Path, step: int, *, weights: str = "model.safetensors") -> Pat
     for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth", "training_args.bin"):
         torch.save({"x": torch.ones(40)}, checkpoint / name)
     (checkpoint / "config.json").write_text("{}")
-    (checkpoint / "trainer_state.json").write_text(json.dumps({"global_step": step}))
+    (checkpoint / "trainer_state.json").write_text(json.dumps(STATE | {"global_step": step}))
     return checkpoint
 
 
@@ -152,3 +154,38 @@ def test_none_is_one_message(tmp_path: Path, prepare: Callable[[Path], None], sa
     with pytest.raises(RecipeError, match=r"--resume.*--overwrite") as caught:
         last_checkpoint(tmp_path)
     assert says in str(caught.value)
+
+
+def test_weights_need_their_configuration(tmp_path: Path) -> None:
+    checkpoint = write(tmp_path, 4)
+    (checkpoint / "config.json").unlink()
+    assert flaw_of(checkpoint, 4) == "config.json is missing"
+    adapter = write(tmp_path, 8, weights="adapter_model.safetensors")
+    (adapter / "config.json").unlink()
+    assert flaw_of(adapter, 8) is None
+
+
+@pytest.mark.parametrize("key", STATE)
+def test_a_state_that_the_trainer_did_not_write_is_a_flaw(tmp_path: Path, key: str) -> None:
+    checkpoint = write(tmp_path, 4)
+    state = {name: value for name, value in STATE.items() if name != key}
+    (checkpoint / "trainer_state.json").write_text(json.dumps(state | {"global_step": 4}))
+    assert f"lacks {key}" in str(flaw_of(checkpoint, 4))
+
+
+def test_a_file_in_the_place_of_a_checkpoint_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, 4)
+    (tmp_path / "checkpoint-8").write_text("x")
+    with pytest.raises(RecipeError, match="checkpoint-8 is a file where the run keeps a folder"):
+        last_checkpoint(tmp_path)
+
+
+def test_checkpoints_after_the_one_that_is_gone_on_from_lose_their_state(tmp_path: Path) -> None:
+    checkpoints = [write(tmp_path, step) for step in (4, 8, 12)]
+    cut(checkpoints[1] / "optimizer.pt")
+    cut(checkpoints[2] / "model.safetensors")
+    assert newest_whole(tmp_path) == checkpoints[0]
+    assert set(unfinished(tmp_path)) == set(checkpoints[1:])
+    unseal_later(checkpoints[0])
+    # Mended by the next attempt but for its last file, each would otherwise count as whole.
+    assert [(path / "trainer_state.json").exists() for path in checkpoints] == [True, False, False]

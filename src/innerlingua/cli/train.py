@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
 
-from innerlingua.cli.output import say
+from innerlingua.cli.output import fail, is_main_process, say
 from innerlingua.cli.overrides import CONTEXT, recipe_from
 
 __all__ = ["CONTEXT", "train"]
@@ -30,9 +36,57 @@ def train(
     innerlingua train recipe.yaml --data.train '[hi.jsonl, sw.jsonl]' --trainer.bf16
     innerlingua train recipe.yaml --resume
     accelerate launch --num_processes 8 -m innerlingua.cli train recipe.yaml
+
+    Ctrl-C and SIGTERM end a run with exit code 130 and 143; --resume continues it from its last checkpoint.
     """
     loaded = recipe_from(recipe, context.args, options=("--resume", "--overwrite", "--help"), verb="train")
+    try:
+        with _ended_by_signals():
+            from innerlingua.recipe.build import run_training
 
-    from innerlingua.recipe.build import run_training
+            run_training(loaded, resume=resume, overwrite=overwrite, say=say)
+    except _Ended as ended:
+        if is_main_process():
+            fail(f"ended by {ended.signal.name}. {_left(loaded.trainer.get('output_dir'))}")
+        raise SystemExit(128 + ended.signal) from None
 
-    run_training(loaded, resume=resume, overwrite=overwrite, say=say)
+
+class _Ended(KeyboardInterrupt):
+    """A signal asked for the end. Libraries let a KeyboardInterrupt pass."""
+
+    def __init__(self, number: int) -> None:
+        self.signal = signal.Signals(number)
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Inside, SIGINT and SIGTERM raise `_Ended`, once: a second one acts as it did before."""
+    owner = os.getpid()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def end(number: int, frame: FrameType | None) -> None:
+        restore()
+        if os.getpid() != owner:  # a worker that was forked from this process
+            os.kill(os.getpid(), number)
+            return
+        raise _Ended(number)
+
+    for number in before:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        restore()
+
+
+def _left(output_dir: object) -> str:
+    from innerlingua.recipe.checkpoints import newest_whole
+
+    whole = newest_whole(Path(str(output_dir)))
+    if whole is None:
+        return "No checkpoint had been written; the same command starts again, with --overwrite where a run was begun"
+    return f"{whole} is whole: the same command with --resume continues from it"

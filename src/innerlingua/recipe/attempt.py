@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +15,9 @@ from accelerate import PartialState
 
 from innerlingua.errors import RecipeError
 from innerlingua.recipe import run
+from innerlingua.recipe.checkpoints import newest_whole, unfinished
+from innerlingua.recipe.writable import write_failure
+from innerlingua.training.divergence import DivergenceError
 
 if TYPE_CHECKING:
     from trl import SFTConfig
@@ -22,15 +27,35 @@ __all__ = ["attempt", "too_large", "without_unexpected_keys"]
 
 @contextmanager
 def attempt(folder: Path, args: SFTConfig) -> Iterator[None]:
-    """Around the training. One that fails before it has left anything leaves no unfinished run behind, either."""
+    """Around the training and the saving of its result.
+
+    One that fails before it has left anything leaves no unfinished run behind, either. What a full disk cut short is
+    taken away. Where the training diverges or the disk is full, the message says what can be gone on from.
+    """
     try:
         yield
     except BaseException as error:
-        if PartialState().is_main_process and set(run.held(folder)) <= {run.RECORD, run.RECIPE}:
-            run.clear_folder(folder)
+        reason = write_failure(error)
+        if PartialState().is_main_process:
+            for path in unfinished(folder) if reason else ():
+                shutil.rmtree(path, ignore_errors=True)
+            if set(run.held(folder)) <= {run.RECORD, run.RECIPE}:
+                run.clear_folder(folder)
         if isinstance(error, torch.OutOfMemoryError):
             raise too_large(args, error) from error
+        if isinstance(error, DivergenceError):
+            raise DivergenceError(f"{error}. {_kept(folder, 'is from before it and whole')}") from error
+        if reason and isinstance(error, Exception):
+            raise RecipeError(
+                f"trainer.output_dir: nothing more can be written to {folder} ({reason}). Make room there. "
+                f"{_kept(folder, 'is whole: go on from it with --resume')}"
+            ) from error
         raise
+
+
+def _kept(folder: Path, state: str) -> str:
+    whole = newest_whole(folder)
+    return f"{whole} {state}" if whole else "No checkpoint had been written, so nothing is left of this run"
 
 
 def too_large(args: SFTConfig, error: torch.OutOfMemoryError) -> RecipeError:
@@ -45,16 +70,16 @@ def too_large(args: SFTConfig, error: torch.OutOfMemoryError) -> RecipeError:
 
 @contextmanager
 def without_unexpected_keys() -> Iterator[None]:
-    """Keeps one notice of transformers off a resume of full fine-tuning.
+    """Keeps two notices of transformers off a resume of full fine-tuning.
 
     A checkpoint holds every expert under a name of its own, the model holds them fused. `load_model` has fused them;
-    the Trainer then reads the file again, finds thousands of names that the model lacks, and lists them all on one
-    line. `ResumeGuard` sees to it that nothing is missing.
+    the Trainer then reads the file again, finds thousands of names that the model lacks and others missing, and lists
+    them all. `ResumeGuard` sees to it that nothing is missing.
     """
     noisy = logging.getLogger("transformers.trainer")
 
     def wanted(entry: logging.LogRecord) -> bool:
-        return not entry.getMessage().startswith("There were unexpected keys in the checkpoint model loaded")
+        return not re.match("There were (unexpected|missing) keys in the checkpoint model", entry.getMessage())
 
     noisy.addFilter(wanted)
     try:

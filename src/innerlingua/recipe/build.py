@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -19,11 +20,12 @@ from datasets import Dataset
 from transformers import PreTrainedModel, enable_full_determinism, set_seed
 
 from innerlingua.anatomy import check_trainable, set_trainable
+from innerlingua.data.packing import LENGTHS
 from innerlingua.data.wording import counted
 from innerlingua.errors import RecipeError
 from innerlingua.recipe import run
 from innerlingua.recipe.attempt import attempt, without_unexpected_keys
-from innerlingua.recipe.checkpoints import last_checkpoint
+from innerlingua.recipe.checkpoints import last_checkpoint, unseal_later
 from innerlingua.recipe.group import on_main, own_group
 from innerlingua.recipe.loading import about, placed, to_yaml
 from innerlingua.recipe.model import (
@@ -34,11 +36,20 @@ from innerlingua.recipe.model import (
     trained_parts,
     with_layers,
 )
-from innerlingua.recipe.prior import Ingredients, check_recorded, prior_digest, replacing, stored_prior
+from innerlingua.recipe.prior import (
+    Ingredients,
+    check_recorded,
+    prior_digest,
+    replacing,
+    stored_prior,
+    values_digest,
+)
 from innerlingua.recipe.rehearsal import rehearse
-from innerlingua.recipe.rows import read_rows, refuse_unknown_tokens
+from innerlingua.recipe.resume_state import refuse_foreign
+from innerlingua.recipe.rows import Rows, read_rows, refuse_unknown_tokens
 from innerlingua.recipe.schema import AlignmentSection, Recipe
 from innerlingua.recipe.trainer import resolve_trainer, sft_config
+from innerlingua.recipe.writable import refusing_full
 from innerlingua.recipe.zero import load_whole
 from innerlingua.routing import RoutingAlignment, RoutingPrior
 from innerlingua.training import Term, Trainer
@@ -95,7 +106,7 @@ def run_training(recipe: Recipe, *, resume: bool = False, overwrite: bool = Fals
     Raises the errors of `innerlingua.errors` for everything that a user can mend; one that opens with a key of the
     recipe also says where the key stands.
     """
-    with own_group(), placed(recipe):
+    with own_group(), placed(recipe), refusing_full(f"trainer.output_dir: {recipe.trainer.get('output_dir')}"):
         return _run_training(recipe, resume=resume, overwrite=overwrite, say=say)
 
 
@@ -107,15 +118,18 @@ def _run_training(recipe: Recipe, *, resume: bool, overwrite: bool, say: Say) ->
     if resume:
         _refuse_drift(folder, recipe, record)
     checkpoint = last_checkpoint(folder, say) if resume else None
+    if checkpoint is not None:
+        refuse_foreign(folder, checkpoint)
     tokenizer = load_tokenizer(recipe.model)
     rows, recipe = read_rows(recipe, tokenizer, say)
     refuse_no_step(args, state.num_processes, len(rows.train))
-    record |= rows.digests()
+    record |= rows.digests() | {"sources": _sources(recipe, rows)}
     if resume:
         _refuse_drift(folder, recipe, record)
-        check_recorded(recipe, folder, run.read_record(folder))
+        check_recorded(recipe, folder, run.read_record(folder), say)
     model, recipe = _model(recipe, say, checkpoint=checkpoint)
     refuse_unknown_tokens(rows, tokenizer, model)
+    _refuse_parts(recipe, model)
     if resume:
         _refuse_drift(folder, recipe, record)
         say(f"resuming from {checkpoint}")
@@ -134,37 +148,41 @@ def _run_training(recipe: Recipe, *, resume: bool, overwrite: bool, say: Say) ->
         terms = [TERMS[name](getattr(recipe, name), given) for name in recipe.terms]
         say(f"the recipe as it is run:\n{to_yaml(recipe.values())}")
         trainer = make_trainer(given, rows.train, rows.evaluation, terms)
-    record["prior"] = prior_digest(recipe, folder)
+    record |= {"prior": prior_digest(recipe, folder), "prior_values": values_digest(recipe, folder)}
     if state.is_main_process and not resume:
         run.clear_folder(folder)
         start = {"versions": _versions(), "files": [], "beside": run.held(folder)}
-        run.write_recipe(folder, recipe)
+        # The record first: by it a folder is known as that of a run.
         run.write_json(folder / run.RECORD, {"schema": 1, **record, **start})
+        run.write_recipe(folder, recipe)
+    if state.is_main_process and checkpoint is not None:
+        unseal_later(checkpoint)
     state.wait_for_everyone()
 
     def begun() -> bool:
         return bool(trainer.state.global_step > 0)
 
-    with chosen_implementations(recipe.model, begun=begun), attempt(folder, args), without_unexpected_keys():
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    if trainer.state.global_step == 0:
-        raise RecipeError(NO_STEP)
-    files = _save(trainer, folder, state)
-    if state.is_main_process:
-        result = {
-            "schema": 1,
-            "command": "train",
-            "versions": _versions(),
-            "seed": args.seed,
-            "rows": rows.counts,
-            "layers": recipe.alignment.layers if recipe.alignment else None,
-            "prior": record["prior"],
-            "steps": trainer.state.global_step,
-            "distributed": _distribution(trainer),
-            "metrics": _last_values(trainer.state.log_history),
-            "files": files,
-        }
-        run.write_json(folder / run.RESULT, result)
+    with attempt(folder, args):
+        with chosen_implementations(recipe.model, begun=begun), without_unexpected_keys():
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        if trainer.state.global_step == 0:
+            raise RecipeError(NO_STEP)
+        files = _save(trainer, folder, state)
+        if state.is_main_process:
+            result = {
+                "schema": 1,
+                "command": "train",
+                "versions": _versions(),
+                "seed": args.seed,
+                "rows": rows.counts,
+                "layers": recipe.alignment.layers if recipe.alignment else None,
+                "prior": record["prior"],
+                "steps": trainer.state.global_step,
+                "distributed": _distribution(trainer),
+                "metrics": _last_values(trainer.state.log_history),
+                "files": files,
+            }
+            run.write_json(folder / run.RESULT, result)
     state.wait_for_everyone()
     say(f"done: {counted(trainer.state.global_step, 'step')}; the model and {run.RESULT} are in {folder}")
     return folder
@@ -181,7 +199,7 @@ def run_prior(recipe: Recipe, *, overwrite: bool = False, say: Say = print) -> P
             "this recipe uses no routing prior: it has "
             f"{'no section alignment' if recipe.alignment is None else 'alignment.anchor: live'}"
         )
-    with own_group(), placed(recipe):
+    with own_group(), placed(recipe), refusing_full(f"trainer.output_dir: {recipe.trainer.get('output_dir')}"):
         return _run_prior(recipe, overwrite=overwrite, say=say)
 
 
@@ -214,7 +232,8 @@ def begin(recipe: Recipe, say: Say) -> tuple[Recipe, SFTConfig, PartialState]:
     """The recipe with every key of its trainer, checked and rehearsed, and the arguments of it; seeds the process."""
     given = resolved(recipe, say)
     recipe = resolve_trainer(given)
-    rehearse(given)
+    with refusing_full(f"the folder for temporary files (TMPDIR, {tempfile.gettempdir()})"):
+        rehearse(given)
     if recipe.trainer.get("use_cpu"):
         say(f"no CUDA device is used: use_cpu: true, bf16: {str(recipe.trainer['bf16']).lower()}")
     args = sft_config(recipe)
@@ -247,6 +266,22 @@ def _model(recipe: Recipe, say: Say, *, checkpoint: Path | None = None) -> tuple
     return model, recipe
 
 
+def _sources(recipe: Recipe, rows: Rows) -> dict[str, Any]:
+    found = {"data.train": run.sources(recipe.data.train, len(rows.train))}
+    if recipe.data.eval is not None and rows.evaluation is not None:
+        found["data.eval"] = run.sources(recipe.data.eval, len(rows.evaluation))
+    return found
+
+
+def _refuse_parts(recipe: Recipe, model: PreTrainedModel) -> None:
+    """Refuse parts that the model does not have, before a prior is computed. `make_trainer` asks again."""
+    if recipe.peft is not None:
+        adapter_config(recipe.peft, model)
+        return
+    with about("model.train"):
+        set_trainable(model, trained_parts(recipe.model, None)[0])
+
+
 def make_trainer(given: Ingredients, rows: Dataset, evaluation: Dataset | None, terms: list[Term]) -> Trainer:
     """The trainer, with exactly that trainable which the recipe asks for."""
     recipe, model = given.recipe, given.model
@@ -267,7 +302,15 @@ def make_trainer(given: Ingredients, rows: Dataset, evaluation: Dataset | None, 
         processing_class=given.tokenizer,
         peft_config=adapters,
         terms=terms,
+        packing=recipe.data.max_length if recipe.data.packing else None,
     )
+    if recipe.data.packing:
+        packed = len(trainer.train_dataset)
+        tokens = sum(map(sum, trainer.train_dataset[LENGTHS]))
+        assert recipe.data.max_length is not None, "the recipe was checked"
+        full = tokens / (packed * recipe.data.max_length)
+        given.say(f"packed: {len(rows):,} rows in {packed:,} of {recipe.data.max_length} tokens, {full:.1%} full")
+        refuse_no_step(given.args, PartialState().num_processes, packed)
     check_trainable(trainer.model, trained, adapted=adapted)
     _keep_small_steps(trainer, given)
     trainable = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
@@ -302,7 +345,7 @@ def _keep_small_steps(trainer: Trainer, given: Ingredients) -> None:
 
 
 def refuse_no_step(args: SFTConfig, processes: int, rows: int) -> None:
-    """Refuse rows that all fall into an incomplete batch that is dropped."""
+    """Refuse rows, packed or not, that all fall into an incomplete batch that is dropped."""
     batch = args.per_device_train_batch_size * (1 if args.accelerator_config.split_batches else processes)
     if args.dataloader_drop_last and rows < batch:
         raise RecipeError(
@@ -340,7 +383,12 @@ def _save(trainer: Trainer, folder: Path, state: PartialState) -> list[str]:
     if state.is_main_process and aside.exists():
         shutil.rmtree(aside)
     state.wait_for_everyone()
-    trainer.save_model(str(aside))
+    try:
+        trainer.save_model(str(aside))
+    except BaseException:
+        if state.is_main_process:
+            shutil.rmtree(aside, ignore_errors=True)
+        raise
     state.wait_for_everyone()
     if not state.is_main_process:
         return []

@@ -17,9 +17,10 @@ from typing import Any
 
 from innerlingua.errors import RecipeError
 
-__all__ = ["flaw_of", "last_checkpoint"]
+__all__ = ["flaw_of", "last_checkpoint", "newest_whole", "unfinished", "unseal_later"]
 
 _STATE = "trainer_state.json"
+_STATE_KEYS = frozenset({"epoch", "global_step", "log_history", "max_steps"})
 _HEADER_LIMIT = 100_000_000  # bytes; what the safetensors library itself reads at most
 # Plain and DDP; FSDP with full and with sharded state; DeepSpeed, whose `latest` names a folder with everything.
 _WEIGHTS = (
@@ -33,11 +34,13 @@ _UNREAD = frozenset({"training_args.bin"})
 def last_checkpoint(folder: Path, say: Callable[[str], None] = print) -> Path:
     """The latest checkpoint in `folder` that is whole; says which later ones are passed over, and why.
 
-    Raises `RecipeError` when there is none.
+    Raises `RecipeError` when there is none, or a file bears the name of one.
     """
-    found = [(int(match[1]), path) for path in folder.glob("checkpoint-*") if (match := _numbered(path))]
     flaws: list[str] = []
-    for step, path in sorted(found, reverse=True):
+    for _, path in _by_step(folder):
+        if not path.is_dir():
+            raise RecipeError(f"--resume: {path} is a file where the run keeps a folder: move it away")
+    for step, path in _by_step(folder):
         flaw = flaw_of(path, step)
         if flaw is None:
             for text in flaws:
@@ -52,8 +55,38 @@ def last_checkpoint(folder: Path, say: Callable[[str], None] = print) -> Path:
     )
 
 
-def _numbered(path: Path) -> re.Match[str] | None:
-    return re.fullmatch(r"checkpoint-(\d+)", path.name)
+def newest_whole(folder: Path) -> Path | None:
+    """The latest checkpoint in `folder` that is whole, None where there is none."""
+    return next((path for step, path in _by_step(folder) if flaw_of(path, step) is None), None)
+
+
+def unfinished(folder: Path) -> list[Path]:
+    """The folders of checkpoints in `folder` that are not whole and come after the latest that is."""
+    found = []
+    for step, path in _by_step(folder):
+        if path.is_dir() and flaw_of(path, step) is None:
+            break
+        found.append(path)
+    return [path for path in found if path.is_dir()]
+
+
+def unseal_later(checkpoint: Path) -> None:
+    """Take the state file, which is written last, out of all checkpoints after this one: none of them was whole.
+
+    The run that goes on will write them anew, file by file. Killed at that, it would leave files of two attempts, and
+    the old state file would pass them for one.
+    """
+    for _, path in _by_step(checkpoint.parent):
+        if path == checkpoint:
+            return
+        if path.is_dir():
+            (path / _STATE).unlink(missing_ok=True)
+
+
+def _by_step(folder: Path) -> list[tuple[int, Path]]:
+    """The checkpoints in `folder` with their steps, the latest first."""
+    matches = ((re.fullmatch(r"checkpoint-(\d+)", path.name), path) for path in folder.glob("checkpoint-*"))
+    return sorted(((int(match[1]), path) for match, path in matches if match), reverse=True)
 
 
 def flaw_of(checkpoint: Path, step: int) -> str | None:
@@ -63,10 +96,15 @@ def flaw_of(checkpoint: Path, step: int) -> str | None:
         return f"{_STATE} is {'missing' if state is None else 'cut short'}"
     if state.get("global_step") != step:
         return f"{_STATE} says step {state.get('global_step')}"
+    absent = sorted(_STATE_KEYS - state.keys())
+    if absent:
+        return f"{_STATE} lacks {absent[0]}, so the trainer did not write it"
     names = {path.name for path in checkpoint.iterdir()}
     for wanted, words in ((_WEIGHTS, "the weights are"), (_OPTIMIZER, "the optimiser's state is")):
         if names.isdisjoint(wanted):
             return f"{words} missing"
+    if "config.json" not in names and any(name.startswith("model.safetensors") for name in names):
+        return "config.json is missing"  # the weights are loaded by it
     if "scheduler.pt" not in names and "latest" not in names:
         return (
             "scheduler.pt is missing"  # without it transformers leaves out the optimiser's state, too, and says nothing
@@ -124,7 +162,7 @@ def _whole_safetensors(path: Path) -> bool:
             header = json.loads(stream.read(length))
         ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
         return path.stat().st_size == 8 + length + max(ends, default=0)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
         return False
 
 
@@ -137,5 +175,5 @@ def _json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return _BROKEN

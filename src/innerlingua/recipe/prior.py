@@ -1,4 +1,6 @@
-"""The routing prior of a run: computed once by the main process, stored beside the run, and held to be the same.
+"""The routing prior of a run: computed once by all processes, stored beside the run, and held to be the same.
+
+While it is computed, what is finished lies in `.prior.partial` beside the run's files; the next start goes on with it.
 
 A model that is larger than the free memory of its device stays where it is, and its decoder layers visit the device one
 after the other. That costs a copy of the visiting layers per batch; larger batches make up for it.
@@ -10,7 +12,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -22,21 +24,34 @@ from datasets import Dataset
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from innerlingua.anatomy import find_moe_layers
+from innerlingua.anatomy import find_moe_layers, mixed_precision
+from innerlingua.data.hashes import file_hash
 from innerlingua.data.wording import counted
 from innerlingua.errors import PriorError
 from innerlingua.recipe import run
-from innerlingua.recipe.group import on_main
 from innerlingua.recipe.schema import AlignmentSection, Recipe
 from innerlingua.routing import RoutingPrior
+from innerlingua.routing.prior import RECORD, TENSORS
+from innerlingua.routing.processes import all_processes
 
 if TYPE_CHECKING:
     from trl import SFTConfig
 
-__all__ = ["Ingredients", "check_recorded", "on_device", "prior_digest", "replacing", "stale_prior", "stored_prior"]
+__all__ = [
+    "Ingredients",
+    "check_recorded",
+    "on_device",
+    "prior_digest",
+    "replacing",
+    "stale_prior",
+    "stored_prior",
+    "values_digest",
+]
 
 # What of a device's free memory may be weights; the rest is for one batch and the allocator.
 _WEIGHTS = 0.7
+_ROWS_AT_ONCE = 256
+_SUM_TOLERANCE = 1e-3  # of a float32 mean of distributions that may be computed in 16 bits
 
 
 @dataclass(frozen=True)
@@ -61,7 +76,7 @@ class Ingredients:
 
 
 def stored_prior(section: AlignmentSection, given: Ingredients) -> RoutingPrior:
-    """The stored prior, computed by the main process when it is missing. Raises `PriorError` when it is stale.
+    """The stored prior, computed when it is missing, by all processes. Raises `PriorError` when it is stale.
 
     With `overwrite` a stale one is replaced, inside `replacing`. A resumed run takes it as it is: `check_recorded` has
     compared it with the run's own record, and the weights have moved since.
@@ -70,24 +85,45 @@ def stored_prior(section: AlignmentSection, given: Ingredients) -> RoutingPrior:
         return given.prior
     folder = given.folder / run.PRIOR
     if given.fresh_weights:
-        on_main(lambda: _refresh(folder, section, given))
+        _refresh(folder, section, given)
     return RoutingPrior.open(folder)
 
 
 def prior_digest(recipe: Recipe, folder: Path) -> str | None:
     """A hash of the record of the prior in the run's `folder`; None where there is none or `recipe` needs none."""
-    record = folder / run.PRIOR / "prior.json"
+    record = folder / run.PRIOR / RECORD
     if recipe.alignment is None or recipe.alignment.anchor == "live" or not record.exists():
         return None
     return hashlib.sha256(record.read_bytes()).hexdigest()
 
 
-def check_recorded(recipe: Recipe, folder: Path, recorded: Mapping[str, Any]) -> None:
-    """Raise `PriorError` unless `folder` holds the prior that the run to be resumed was started with."""
+def values_digest(recipe: Recipe, folder: Path) -> str | None:
+    """A hash of the numbers of the prior in the run's `folder`; None where there is none or `recipe` needs none."""
+    values = folder / run.PRIOR / TENSORS
+    if recipe.alignment is None or recipe.alignment.anchor == "live" or not values.exists():
+        return None
+    return file_hash(values)
+
+
+def check_recorded(
+    recipe: Recipe, folder: Path, recorded: Mapping[str, Any], say: Callable[[str], None] = print
+) -> None:
+    """Raise `PriorError` unless `folder` holds the prior that the run to be resumed was started with.
+
+    One that was computed anew may differ in the last digits, which is said; one whose numbers are damaged is refused.
+    """
     before, now = recorded.get("prior"), prior_digest(recipe, folder)
+    stored = folder / run.PRIOR
+    if before is not None and before == now:
+        prior = RoutingPrior.open(stored)  # raises for a file that is missing or cut short
+        numbers = values_digest(recipe, folder)
+        if numbers == recorded.get("prior_values", numbers):
+            return
+        _refuse_damaged(prior, stored)
+        say(f"note: the numbers in {stored} are not those that this run was started with: it was computed anew")
+        return
     if before == now:
         return
-    stored = folder / run.PRIOR
     if now is None:
         raise PriorError(
             f"--resume: the routing prior {stored} is gone, and the weights have moved since it was computed. Put it "
@@ -98,6 +134,21 @@ def check_recorded(recipe: Recipe, folder: Path, recorded: Mapping[str, Any]) ->
         f"--resume: the routing prior in {stored} is not the one that this run was started with, so the run would go "
         "on towards another goal. Put that one back, or start a new run in another trainer.output_dir"
     )
+
+
+def _refuse_damaged(prior: RoutingPrior, stored: Path) -> None:
+    """Raise `PriorError` for numbers that no computation gives: each row and layer is a distribution over experts."""
+    for start in range(0, len(prior), _ROWS_AT_ONCE):
+        ids = prior.ids[start : start + _ROWS_AT_ONCE]
+        rows = prior.rows(ids)
+        bad = ~((rows >= 0).all(dim=-1) & ((rows.sum(dim=-1) - 1).abs() < _SUM_TOLERANCE)).all(dim=-1)
+        if bool(bad.any()):
+            raise PriorError(
+                f"--resume: the routing prior in {stored} is damaged: what it holds for the anchor "
+                f"{ids[int(bad.long().argmax())]!r} is no distribution over experts. Put the file back that the run "
+                f"was started with, or delete {stored} and compute it anew from the untrained model by `innerlingua "
+                "routing prior RECIPE`"
+            )
 
 
 @contextmanager
@@ -122,15 +173,28 @@ def _old(folder: Path) -> Path:
 
 
 def _refresh(folder: Path, section: AlignmentSection, given: Ingredients) -> None:
+    group = all_processes()
+    missing, stale = group.on_main(lambda: _missing(folder, section, given))
+    if not missing:
+        return
+    aside = folder.with_name(f".{folder.name}.partial")
+    prior = _compute(section, given, aside)
+    group.on_main(lambda: _put(aside, folder, stale, prior, given))
+
+
+def _missing(folder: Path, section: AlignmentSection, given: Ingredients) -> tuple[bool, PriorError | None]:
+    """Whether a prior is to be computed, and why the one in `folder` will not do."""
     stale = stale_prior(folder, section, given) if folder.exists() else None
     if folder.exists() and stale is None:
         given.say(f"routing prior: {folder} is up to date")
-        return
+        return False, None
     if stale is not None and not given.overwrite:
         raise stale
-    prior = _compute(section, given)
-    aside = folder.with_name(f".{folder.name}.{os.getpid()}")
-    prior.save(aside)
+    return True, stale
+
+
+def _put(aside: Path, folder: Path, stale: PriorError | None, prior: RoutingPrior, given: Ingredients) -> None:
+    """Put what was computed aside in its place."""
     if stale is not None:
         given.say(f"routing prior: replaced, because {stale}")
         if _old(folder).exists():
@@ -157,10 +221,13 @@ def stale_prior(folder: Path, section: AlignmentSection, given: Ingredients) -> 
     return None
 
 
-def _compute(section: AlignmentSection, given: Ingredients) -> RoutingPrior:
+def _compute(section: AlignmentSection, given: Ingredients, folder: Path) -> RoutingPrior:
     device = given.args.device
+    # A launcher may have loaded the weights in the main process alone (FSDP's cpu_ram_efficient_loading).
+    absent = any(parameter.is_meta for parameter in given.model.parameters())
+    there = nullcontext() if absent else on_device(given.model, device, say=given.say)
     try:
-        with on_device(given.model, device, say=given.say), _training_precision(given.args):
+        with there, mixed_precision(given.args.mixed_precision, device):
             return RoutingPrior.compute(
                 given.model,
                 given.anchors,
@@ -169,23 +236,22 @@ def _compute(section: AlignmentSection, given: Ingredients) -> RoutingPrior:
                 score=section.score,
                 pooling=section.pooling,
                 batch_size=given.args.per_device_eval_batch_size,
+                folder=folder,
+                split=True,
+                say=given.say,
             )
     except torch.OutOfMemoryError as error:
         raise PriorError(
             f"the routing prior does not fit on {device}: {' '.join(str(error).split())[:200]} Lower "
-            "trainer.per_device_eval_batch_size (the anchors in one pass), or free the device of other programs"
+            "trainer.per_device_eval_batch_size (the longest anchors in one pass), or free the device of other programs"
         ) from error
 
 
-def _training_precision(args: SFTConfig) -> AbstractContextManager[Any]:
-    """The numeric type of the training's forward pass: a prior in another one would leave a gap that is not meaning."""
-    dtype = torch.bfloat16 if args.bf16 else torch.float16
-    return torch.autocast(args.device.type, dtype=dtype, enabled=bool(args.bf16 or args.fp16))
-
-
 def _compute_type(given: Ingredients) -> str:
-    if given.args.bf16 or given.args.fp16:
-        return "bfloat16" if given.args.bf16 else "float16"
+    """The numeric type of the training's forward pass: in another one, a prior leaves a gap that is not meaning."""
+    with mixed_precision(given.args.mixed_precision, given.args.device):
+        if torch.is_autocast_enabled(given.args.device.type):
+            return str(torch.get_autocast_dtype(given.args.device.type)).removeprefix("torch.")
     return str(given.model.dtype).removeprefix("torch.")
 
 

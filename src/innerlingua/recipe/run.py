@@ -21,6 +21,7 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from innerlingua.data.hashes import file_hash
 from innerlingua.errors import RecipeError
 from innerlingua.recipe.loading import to_yaml
 from innerlingua.recipe.reading import read_document
@@ -39,6 +40,7 @@ __all__ = [
     "held",
     "read_record",
     "record_files",
+    "sources",
     "write_json",
     "write_recipe",
 ]
@@ -51,12 +53,11 @@ _HARMLESS = re.compile(
     r"|dataloader_(num_workers|pin_memory|persistent_workers|prefetch_factor|multiprocessing_context)|eval_|per_device_eval"
     r"|ddp_(timeout|backend)|enable_jit_checkpoint|skip_memory_metrics|torch_empty_cache_steps|dataset_num_proc)"
 )
-# Hashes say nothing to a reader.
-_ROWS = {
-    "run.rows": "the rows of data.train, or the tokenizer and template that they are tokenised with, have changed",
-    "run.eval_rows": "the rows of data.eval, or the tokenizer and template that they are tokenised with, have changed",
-}
-_TEMPORARY = re.compile(r"\.(saving|prior\.(\d+|old)|(recipe\.resolved\.yaml|run\.json|train_result\.json)\.\d+)$")
+# Hashes say nothing to a reader: these keys of the record are told in words.
+_ROWS = {"run.rows": "data.train", "run.eval_rows": "data.eval"}
+_TEMPORARY = re.compile(
+    r"\.(saving|prior\.(\d+|old|partial)|(recipe\.resolved\.yaml|run\.json|train_result\.json)\.\d+)$"
+)
 # Of data, the rows themselves are compared (`rows`, `eval_rows` of the record), not where they lie.
 _HARMLESS_SECTIONS = frozenset({"data.train", "data.eval", "model.attn_implementation"})
 
@@ -78,6 +79,11 @@ def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
             raise RecipeError(f"--resume: {folder} holds no run of innerlingua train; leave --resume out to start one")
         if RESULT in names:
             raise RecipeError(f"--resume: the run in {folder} is finished; there is nothing to resume")
+        if RECIPE not in names:
+            raise RecipeError(
+                f"--resume: the run in {folder} was ended before its first step ({RECIPE} is missing), so there is "
+                "nothing to resume; start again with --overwrite"
+            )
         return
     if not names:
         return
@@ -130,15 +136,26 @@ def clear_folder(folder: Path) -> None:
         if re.fullmatch(r"checkpoint-\d+", path.name) and path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
     # The record goes last: a removal that is cut short leaves a folder that is still known as a run's.
-    written = read_record(folder).get("files", [])
-    for name in [*(name for name in written if Path(name).name == name), RESULT, RECIPE, RECORD]:
+    written = _listed(read_record(folder), "files")
+    for name in [*(name for name in written if _is_own(folder, name)), RESULT, RECIPE, RECORD]:
         (folder / name).unlink(missing_ok=True)
+
+
+def _is_own(folder: Path, name: str) -> bool:
+    """Whether a recorded name is that of a file in the folder itself, and of no other place."""
+    return "\0" not in name and Path(name).name == name and not (folder / name).is_dir()
 
 
 def record_files(folder: Path, names: Iterable[str]) -> None:
     """Add `names` to the files that the run in `folder` calls its own. Called before they are written."""
     record = read_record(folder)
-    write_json(folder / RECORD, {**record, "files": sorted({*record.get("files", []), *names})})
+    write_json(folder / RECORD, {**record, "files": sorted({*_listed(record, "files"), *names})})
+
+
+def _listed(record: Mapping[str, Any], key: str) -> list[str]:
+    """The names that a record lists under `key`; none where it lists something else."""
+    given = record.get(key)
+    return [name for name in given if isinstance(name, str)] if isinstance(given, list) else []
 
 
 def differences(folder: Path, recipe: Recipe, record: Mapping[str, Any], *, pending: Collection[str] = ()) -> list[str]:
@@ -157,9 +174,42 @@ def differences(folder: Path, recipe: Recipe, record: Mapping[str, Any], *, pend
     for key in sorted(before.keys() | now.keys()):
         section, _, name = key.partition(".")
         harmless = key in _HARMLESS_SECTIONS or key in pending or (section == "trainer" and _HARMLESS.match(name))
-        if not harmless and before.get(key) != now.get(key):
-            found.append(_ROWS.get(key) or f"{key}: {_short(before.get(key))} -> {_short(now.get(key))}")
+        if harmless or key.startswith("run.sources.") or before.get(key) == now.get(key):
+            continue
+        if key in _ROWS:
+            sources = [values.get("sources", {}).get(_ROWS[key]) for values in (recorded, record)]
+            found.append(_changed_rows(_ROWS[key], *sources))
+        else:
+            found.append(f"{key}: {_short(before.get(key))} -> {_short(now.get(key))}")
     return found
+
+
+def sources(paths: Iterable[str], rows: int) -> dict[str, Any]:
+    """What the rows of a section come from, for the record: how many rows, and of each file its size and SHA-256."""
+    files = {path: Path(path) for path in paths if Path(path).exists()}
+    return {
+        "rows": rows,
+        "files": [
+            {"file": name, "bytes": path.stat().st_size, "sha256": file_hash(path)} for name, path in files.items()
+        ],
+    }
+
+
+def _changed_rows(section: str, before: Any, now: Any) -> str:
+    """Which files of `data.train` or `data.eval` are others now, by their place in the list, and what of them."""
+    if not before or not now:
+        return f"the rows of {section}, or the tokenizer and template that they are tokenised with, have changed"
+    told = f"the rows of {section} have changed ({before['rows']:,} -> {now['rows']:,})"
+    if len(before["files"]) != len(now["files"]):
+        return f"{told}: {len(before['files'])} files -> {len(now['files'])}"
+    changed = [
+        f"{new['file']} has other content ({old['bytes']:,} bytes -> {new['bytes']:,})"
+        for old, new in zip(before["files"], now["files"], strict=True)
+        if old["sha256"] != new["sha256"]
+    ]
+    if not changed:
+        return f"{told}: the files are the same, and the tokenizer, or the template that renders them, is another"
+    return f"{told}: {'; '.join(changed)}"
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -186,7 +236,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in `path`. Raises `RecipeError` when it is something else."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RecipeError(f"{path}: cannot be read ({error}); the run in this folder is damaged") from error
     if not isinstance(values, dict):
         raise RecipeError(f"{path}: is not a JSON object; the run in this folder is damaged")
@@ -205,8 +255,12 @@ def write_recipe(folder: Path, recipe: Recipe) -> None:
 
 def _write(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(temporary, path)
+    try:
+        with temporary.open("w", encoding="utf-8", errors="backslashreplace") as stream:  # JSON writes halves of pairs so
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
