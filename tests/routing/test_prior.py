@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import pickle
 import resource
 import shutil
 import struct
@@ -229,7 +230,7 @@ class TestFiles:
             "pooling": "sequence",
             "score": "softmax",
             "texts": ["0"] * 4,
-            "fingerprint": {},
+            "fingerprint": {"weights": {}, "compute": "float32"},
         }
         renamed = RoutingPrior(record, tensor=prior.rows(prior.ids))
         opened = RoutingPrior.open(renamed.save(tmp_path))
@@ -350,9 +351,9 @@ class TestWorkers:
         assert torch.equal(torch.cat([rows for _, rows in batches]), prior.rows(ids))
 
 
-def test_twenty_thousand_anchors_open_at_once_and_rows_are_read_alone(tmp_path: Path) -> None:
-    """A sparse file of 3.9 GB, so that whoever reads it whole is found out."""
-    shape = (20_000, 48, 1024)
+def test_a_hundred_thousand_anchors_open_at_once_and_rows_are_read_alone(tmp_path: Path) -> None:
+    """A sparse file of 2.5 GB, so that whoever reads it whole is found out."""
+    shape = (100_000, 48, 128)
     ids = [f"anchor-{number:05d}" for number in range(shape[0])]
     record = {
         "schema": SCHEMA,
@@ -360,7 +361,7 @@ def test_twenty_thousand_anchors_open_at_once_and_rows_are_read_alone(tmp_path: 
         "experts": shape[2],
         "pooling": "sequence",
         "score": "softmax",
-        "fingerprint": {},
+        "fingerprint": {"weights": {}, "compute": "float32"},
         "ids": ids,
         "texts": ["0123456789abcdef"] * len(ids),
     }
@@ -380,11 +381,12 @@ def test_twenty_thousand_anchors_open_at_once_and_rows_are_read_alone(tmp_path: 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.process_time()
     prior = RoutingPrior.open(tmp_path)
-    rows = prior.rows(["anchor-19999", "anchor-00007"])
-    assert time.process_time() - start < 1.0
+    rows = prior.rows(["anchor-99999", "anchor-00007"])
+    assert time.process_time() - start < 2.0  # a tenth of it where nothing else runs
     assert float(rows[0].max()) == 0.0
     assert float(rows[1].min()) == 0.5
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # kB
+    assert len(pickle.dumps(prior)) < 20_000_000  # ids and digests: what a data-loading worker is sent
 
 
 class TestStaleness:

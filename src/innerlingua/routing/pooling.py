@@ -42,6 +42,10 @@ __all__ = [
 
 POOLINGS = ("sequence", "completion", "prompt", "spans")
 
+# Positions that keep a processor busy, and how much shorter than its longest row a batch takes rows from there on.
+_WORTH_A_PASS = 1024
+_LIKE = 0.8
+
 
 def check_pooling(pooling: str) -> str:
     """`pooling` itself, or `RecipeError` for an unknown word."""
@@ -83,16 +87,22 @@ def batches_by_length(lengths: Sequence[int], batch_size: int) -> list[list[int]
     """Places of `lengths` in batches of like length, the longest first.
 
     The longest text decides what a batch may hold: `batch_size` rows of its length, so many positions with padding. As
-    many of the shorter ones go together as fill that, since a pass over a few short texts leaves the hardware idle.
-    Memory is at its most in the first batch, so what does not fit shows at once.
+    many of the shorter ones go together as fill that, since a pass over a few short texts leaves the hardware idle;
+    but what is much shorter than the first row of a batch waits for the next, once a batch is worth a pass. Memory is
+    at its most in the first batch, so what does not fit shows at once.
     """
     order = sorted(range(len(lengths)), key=lambda place: lengths[place], reverse=True)
+    positions = batch_size * lengths[order[0]] if order else 0
     batches: list[list[int]] = []
-    start = 0
-    while start < len(order):
-        rows = max(1, batch_size * lengths[order[0]] // max(1, lengths[order[start]]))
-        batches.append(order[start : start + rows])
-        start += rows
+    width = 0
+    for place in order:
+        rows = len(batches[-1]) if batches else 0
+        full = (rows + 1) * width > positions
+        waits = rows * width >= _WORTH_A_PASS and lengths[place] < _LIKE * width
+        if not batches or full or waits:
+            batches.append([])
+            width = lengths[place]
+        batches[-1].append(place)
     return batches
 
 

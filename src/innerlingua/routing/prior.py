@@ -19,8 +19,6 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-from safetensors import safe_open
 from torch import Tensor
 
 from innerlingua.anatomy import RoutingTap, layer_indices, mixed_precision
@@ -39,7 +37,7 @@ from innerlingua.routing.inputs import (
     tokenised_rows,
 )
 from innerlingua.routing.pooling import PooledText, check_pooling, pad_token_id, segment_ids
-from innerlingua.routing.prior_files import RECORD, TENSORS, read_record, record_text, write_prior
+from innerlingua.routing.prior_files import RECORD, TENSORS, StoredRows, read_record, record_text, write_prior
 from innerlingua.routing.prior_pass import PARTIAL, prior_pass
 from innerlingua.routing.processes import ALONE, Processes, all_processes
 
@@ -190,17 +188,16 @@ class RoutingPrior:
                 f"the routing prior has no anchor {unknown[0]!r}: it was computed from other data; compute it anew"
             )
         if self._tensor is None:
-            stored = self._stored()
-            return torch.cat([stored[row : row + 1] for row in (self._row[name] for name in ids)])
+            return self._stored().read([self._row[name] for name in ids])
         return self._tensor[[self._row[name] for name in ids]]
 
-    def _stored(self) -> Any:
+    def _stored(self) -> StoredRows:
         if self._handle is None:
             assert self._folder is not None
-            self._handle = safe_open(self._folder / TENSORS, framework="pt")
-        return self._handle.get_slice("prior")
+            self._handle = StoredRows(self._folder)
+        return self._handle
 
-    _handle: Any = None
+    _handle: StoredRows | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         # A data-loading worker opens the file for itself: the handle cannot travel between processes.

@@ -8,6 +8,8 @@ one after the other and read by a memory map, so neither needs the whole tensor 
 from __future__ import annotations
 
 import json
+import math
+import mmap
 import os
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,13 +17,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from innerlingua.errors import PriorError
 from innerlingua.routing.fingerprint import hash_text
 
-__all__ = ["RECORD", "SCHEMA", "TENSORS", "read_record", "record_text", "renamed", "write_prior"]
+__all__ = ["RECORD", "SCHEMA", "TENSORS", "StoredRows", "read_record", "record_text", "renamed", "write_prior"]
 
 TENSORS, RECORD = "prior.safetensors", "prior.json"
 SCHEMA = 2
@@ -116,9 +120,11 @@ def read_record(folder: Path) -> dict[str, Any]:
         record: dict[str, Any] = json.loads(payload)
         with safe_open(folder / TENSORS, framework="pt") as tensors:
             digest = (tensors.metadata() or {}).get("record")
-            shape = tensors.get_slice("prior").get_shape()
+            stored = tensors.get_slice("prior")
+            shape, kind = stored.get_shape(), stored.get_dtype()
         expected = [len(record["ids"]), len(record["layers"]), record["experts"]]
-    except (ValueError, SafetensorError, KeyError, TypeError) as error:
+        _check_values(record, kind)
+    except (ValueError, SafetensorError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise PriorError(
             f"the routing prior in {folder} is damaged ({error}): delete the folder and compute it anew"
         ) from error
@@ -127,3 +133,49 @@ def read_record(folder: Path) -> dict[str, Any]:
             f"the routing prior in {folder} is damaged (its two files do not belong together): compute it anew"
         )
     return record
+
+
+class StoredRows:
+    """The rows of the prior in `folder`, through a memory map: what is read of the disk are the rows asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        with (folder / TENSORS).open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            entry = json.loads(file.read(length))["prior"]
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        shape = entry["shape"]
+        self._start = 8 + length + entry["data_offsets"][0]
+        self._size = _FLOAT32 * shape[1] * shape[2]
+        numbers = np.frombuffer(self._map, dtype="<f4", count=math.prod(shape), offset=self._start)
+        self._table = numbers.reshape(shape)
+        # Rows are asked for in any order. Left to itself, the kernel reads a large piece of the file around each.
+        if hasattr(mmap, "MADV_RANDOM"):
+            self._map.madvise(mmap.MADV_RANDOM)
+
+    def read(self, rows: Sequence[int]) -> Tensor:
+        """A copy of `rows`, (len(rows), layers, experts)."""
+        if hasattr(mmap, "MADV_WILLNEED"):
+            for row in rows:  # so that a disk is asked for all of them at once
+                first = self._start + row * self._size
+                aligned = first - first % mmap.PAGESIZE
+                self._map.madvise(mmap.MADV_WILLNEED, aligned, first + self._size - aligned)
+        return torch.from_numpy(self._table[list(rows)])
+
+
+def _check_values(record: Mapping[str, Any], kind: str) -> None:
+    """Raise `ValueError` unless every value of a record has the form that `record_text` writes, and the rows too."""
+    ids, texts, layers, fingerprint = (record[key] for key in ("ids", "texts", "layers", "fingerprint"))
+    listed = all(isinstance(values, list) for values in (ids, texts, layers))
+    if not listed or not all(isinstance(name, str | int) for name in ids) or len(set(ids)) < len(ids):
+        raise ValueError("ids must be a list of names without repeats, texts and layers lists")
+    if len(texts) != len(ids) or not all(isinstance(text, str) for text in texts):
+        raise ValueError("texts must have a digest for each id")
+    if not layers or not all(type(layer) is int and layer >= 0 for layer in layers):
+        raise ValueError("layers must be whole numbers")
+    if not isinstance(record["pooling"], str) or not isinstance(record["score"], str):
+        raise ValueError("pooling and score must be words")
+    weights = fingerprint["weights"] if isinstance(fingerprint, dict) else None
+    if not isinstance(weights, dict) or not isinstance(fingerprint["compute"], str):
+        raise ValueError("the fingerprint must tell the weights and the numeric type")
+    if kind != "F32":
+        raise ValueError(f"the rows are {kind}, not F32")
