@@ -4,10 +4,10 @@
 
 A step is one set of anchors, from short to long. A: the backbone alone, no gradient, no hooks, over batches that lie
 ready, padded. B: the same batches cut, padded and sent through with the routing pooled inside, the rows kept and stored
-on disk. The order and the interval are those of `protocol.py`. The limit, 0.95 of the bare pass's tokens per second, is met when the upper end of the ratio
-of times, less the half-width of A/A, is at most 1 / 0.95. Another row holds batches of a fixed number of rows against
-those that are filled by length. What `RoutingPrior.compute` does once before the pass is timed by itself: the model's
-fingerprint, and gathering and hashing 10,000 anchors.
+on disk. The order and the interval are those of `protocol.py`. The limit, 0.95 of the bare pass's tokens per second, is
+met when the upper end of the ratio of times, less the half-width of A/A, is at most 1 / 0.95. Another row holds batches
+of a fixed number of rows against those that are filled by length. What `RoutingPrior.compute` does once before the pass
+is timed by itself: the model's fingerprint, and gathering and hashing 10,000 anchors.
 
 Reading: a prior of 100,000 anchors, 48 layers and 128 experts (2.5 GB) is written piece by piece; a fresh process opens
 it and reads the rows of some batches, once with the file thrown out of the page cache before.
