@@ -93,7 +93,7 @@ def _check_target(target: str | None, output: Path | None) -> None:
 def _is_report(path: Path) -> bool:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(values, dict) and values.get("command") == "doctor"
 

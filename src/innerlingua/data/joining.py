@@ -290,7 +290,7 @@ def _provenance(row: dict[str, Any], source: Source, number: int) -> dict[str, A
     if isinstance(given, str):
         try:
             given = json.loads(given)
-        except ValueError:
+        except (ValueError, RecursionError):
             return {"note": given}
     origin = {name: row[name] for name in ("source", "license") if row.get(name) is not None}
     if isinstance(given, dict):

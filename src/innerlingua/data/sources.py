@@ -185,7 +185,7 @@ def _parquet(name: str, file: Path) -> Iterator[tuple[int, Row]]:
                 for row in batch.to_pylist():
                     yield number, row
                     number += 1
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last one, of names in the footer
         raise DataError(f"{name}: cannot be read as Parquet after row {number}: {error}") from error
 
 

@@ -123,5 +123,5 @@ def _object(given: Any) -> Any:
     """Provenance that is JSON in a text, as `pair` writes it, as the object that it is."""
     try:
         return json.loads(given) if isinstance(given, str) and given.startswith("{") else given
-    except ValueError:
+    except (ValueError, RecursionError):
         return given

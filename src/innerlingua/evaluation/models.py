@@ -170,7 +170,7 @@ def _hub_name(name: str) -> bool:
 def _base_of(adapter: Path) -> str:
     try:
         base = json.loads((adapter / _ADAPTER).read_text(encoding="utf-8"))["base_model_name_or_path"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelError(f"{adapter / _ADAPTER} cannot be read ({error!r})") from error
     if not isinstance(base, str) or not base:
         raise ModelError(f"{adapter}: the adapter does not name its model; write MODEL+{adapter}")

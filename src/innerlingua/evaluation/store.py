@@ -262,7 +262,7 @@ def read_sample_rows(path: Path) -> list[dict[str, Any]]:
             if not whole or row["status"] not in STATUSES:
                 raise DataError(f"{path}:{number}: no sample of this version; {remedy}")
             rows.append(row)
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise DataError(f"{path} cannot be read ({error}); {remedy}") from error
     if not rows:
         raise DataError(f"{path} is empty; {remedy}")
@@ -302,7 +302,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         schema = record["schema"]
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(f"{path} is damaged ({error!r}): evaluate into another folder") from error
     if schema != SCHEMA:
         raise DataError(f"{path} has schema {schema}, and this version reads {SCHEMA}: evaluate into another folder")

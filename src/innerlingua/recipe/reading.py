@@ -179,10 +179,12 @@ def _build(yaml: YAML, node: Node, name: str, path: tuple[str, ...], lines: dict
         if node.tag == f"{_TAG}bool":
             return node.value.lower() == "true"
         if node.tag in _NUMBER_TAGS:
-            kind = node.tag.removeprefix(_TAG)
-            return (yaml.constructor.construct_yaml_int if kind == "int" else yaml.constructor.construct_yaml_float)(
-                node
-            )
+            constructor = yaml.constructor
+            read = constructor.construct_yaml_int if node.tag == f"{_TAG}int" else constructor.construct_yaml_float
+            try:
+                return read(node)
+            except (ValueError, OverflowError) as error:
+                raise RecipeError(f"{_at(name, node)}: {node.value[:20]}... is no number that can be read.") from error
     raise RecipeError(f"{_at(name, node)}: the YAML tag {node.tag!r} is not used in recipes; write a plain value.")
 
 

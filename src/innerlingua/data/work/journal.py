@@ -115,6 +115,8 @@ class Journal:
             raise DataError(
                 f"{self.path}: not a journal of this version ({entry.get('schema')!r}); begin with --restart"
             )
+        if not isinstance(entry.get("job"), dict):
+            raise DataError(f"{self.path}, line 1: damaged. Restore the file, or begin anew with --restart.")
         stored, given = _flat(entry["job"]), _flat(json.loads(json.dumps(job)))
         differ = sorted(name for name in {*stored, *given} if stored.get(name) != given.get(name))
         if differ:

@@ -105,7 +105,7 @@ def read_samples(folder: str | Path, record: Mapping[str, Any]) -> list[dict[str
 def _json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
-    except ValueError as error:  # of JSON, of UTF-8, of a number
+    except (ValueError, RecursionError) as error:  # of JSON, of UTF-8, of a number
         raise DataError(f"{path} is damaged ({error}). Make the profile anew.") from error
 
 

@@ -131,7 +131,7 @@ def _of_folder(path: Path, benchmark: str | None) -> tuple[dict[str, dict[str, C
         label = str(_json(folder / "run.json").get("label", folder.name))
         rows = [entry for entry in rows if entry["benchmark"] == chosen]
         runs[label] = {entry["language"]: (entry["n"], round(entry["score"] * entry["n"])) for entry in rows}
-        chances |= {entry["chance"] for entry in rows}
+        chances |= {entry.get("chance") for entry in rows}
     return runs, chosen, next(iter(chances)) if len(chances) == 1 else None
 
 
@@ -159,5 +159,5 @@ def _entries(path: Path) -> list[dict[str, Any]]:
 def _json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: no readable JSON ({error}). Write it again with the command that made it.") from None
