@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import json
 import re
+import struct
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -125,8 +127,9 @@ def _missing_part(checkpoint: Path) -> str | None:
     """A file or folder that another one of the checkpoint names."""
     index = _json(checkpoint / "model.safetensors.index.json")
     if index is not None:
-        shards = index.get("weight_map", {}).values() if isinstance(index, dict) else []
-        absent = sorted({str(name) for name in shards if not (checkpoint / str(name)).is_file()})
+        shards = index.get("weight_map") if isinstance(index, dict) else None
+        names = {str(name) for name in shards.values()} if isinstance(shards, dict) else set()
+        absent = sorted(name for name in names if "\0" in name or not (checkpoint / name).is_file())
         if absent:
             return f"{absent[0]} is missing"
     for sharded in (*checkpoint.glob("pytorch_model_fsdp_*"), *checkpoint.glob("optimizer_*")):
@@ -147,8 +150,8 @@ def _whole(path: Path) -> bool:
         try:
             with zipfile.ZipFile(path) as archive:
                 return archive.testzip() is None  # torch writes a checksum of each part
-        except (zipfile.BadZipFile, OSError):
-            return False
+        except (zipfile.BadZipFile, OSError, ValueError, RuntimeError, EOFError, zlib.error, struct.error):
+            return False  # what is damaged decides which
     return path.suffix != ".json" or _json(path) not in (None, _BROKEN)
 
 
