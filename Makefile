@@ -23,8 +23,12 @@ demo: $(INSTALLED)  ## train the tiny demo world and write runs/demo/report.html
 test: $(INSTALLED)  ## the tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not families and not slow"
 
-soak: $(INSTALLED)  ## what takes minutes: kills at random moments, and the like
-	$(BIN)/python -m pytest -m slow
+# Absolute, because some tests work in a folder of their own. What passed is written into the page although something failed.
+SOAK := $(CURDIR)/runs/soak
+soak: $(INSTALLED)  ## what takes minutes: kills, fuzzing, mutations; writes docs/reliability.md
+	rm -rf $(SOAK)
+	code=0; INNERLINGUA_SOAK=$(SOAK) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m slow || code=$$?; \
+		PYTHONPATH=tests $(BIN)/python -m trust.page $(SOAK) --write; exit $$code
 
 # `make families TRANSFORMERS=5.17.0` runs the other end of the supported range, in an environment of its own, and leaves the page.
 ifdef TRANSFORMERS

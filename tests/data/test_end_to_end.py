@@ -25,6 +25,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 from innerlingua.data import PACK_VARIABLE
+from trust.soak_record import record
 
 pytest.importorskip("uvicorn")
 pytest.importorskip("fastapi")
@@ -290,7 +291,15 @@ def test_a_run_that_is_killed_on_a_real_server_goes_on_to_the_same_rows(served: 
 
 @pytest.mark.slow
 def test_twenty_kills_on_a_real_server(served: Served, tmp_path: Path) -> None:
-    assert kill_and_continue(served, tmp_path, kills=20, questions=MANY) > 15
+    alive = kill_and_continue(served, tmp_path, kills=20, questions=MANY)
+    assert alive > 15
+    record(
+        "data work with a real server that is killed gives the same rows",
+        "`innerlingua data verify` against transformers' own server, killed by SIGKILL and gone on with",
+        alive,
+        "kills",
+        "the same rows and verdicts; each question asked once",
+    )
 
 
 def test_the_same_model_in_process_gives_the_same_verdicts(served: Served, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from simulated_scores import coverage, independent_sets, p_values, pairs_of_answ
 from innerlingua.evaluation.correction import benjamini_hochberg, holm
 from innerlingua.evaluation.estimates import sign_test_p
 from innerlingua.evaluation.power import smallest_for_sign_test
+from trust.soak_record import record
 
 pytestmark = pytest.mark.slow
 
@@ -125,6 +126,13 @@ def test_p_values_and_families() -> None:
         naive, held, rate = errors / SETS
         print(f"| {size} | {naive:.3f} | {held:.3f} | {rate:.3f} |")
         assert held <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / SETS)
+    record(
+        "Where nothing changed, comparisons say so",
+        f"{SETS:,} simulated families of 5, 12 and 40 languages each, and as many tests by swaps",
+        4 * SETS,
+        "data sets",
+        "any language significant after Holm's correction in at most 5 % of the families, within three standard errors",
+    )
 
 
 def test_power_at_the_smallest_difference() -> None:
@@ -144,3 +152,10 @@ def test_power_at_the_smallest_difference() -> None:
             rates.append((tails <= 0.05).mean())
         print(f"| {n} | {discordant} | {smallest:.4f} | {rates[0]:.3f} | {usual:.4f} | {rates[1]:.3f} |")
         assert rates[0] == pytest.approx(0.8, abs=0.005)
+    record(
+        "The smallest difference that samples can show is shown four times in five",
+        "simulated comparisons of right and wrong answers, 200,000 for each of six sizes",
+        1_200_000,
+        "data sets",
+        "0.8 within 0.005 at each size",
+    )

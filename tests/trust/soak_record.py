@@ -1,6 +1,6 @@
 """What `make soak` has tried and found: one JSON file for each property, from which `docs/reliability.md` is made.
 
-    {"property": str, "how": str, "tried": int, "unit": "steps" | "kills" | "inputs" | "mutations",
+    {"property": str, "how": str, "tried": int, "unit": "steps" | "kills" | "inputs" | "data sets" | "mutations",
      "result": str, "largest": {name: float} | null}
 
 The files go to the folder that the environment variable INNERLINGUA_SOAK names. Without it nothing is written, so a
@@ -17,7 +17,7 @@ from typing import Literal
 
 __all__ = ["Unit", "record"]
 
-Unit = Literal["steps", "kills", "inputs", "mutations"]
+Unit = Literal["steps", "kills", "inputs", "data sets", "mutations"]
 
 
 def record(
