@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test soak families browser lint types format bench clean help
+.PHONY: demo test soak deepspeed families browser lint types format bench clean help
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -29,6 +29,12 @@ soak: $(INSTALLED)  ## what takes minutes: kills, fuzzing, mutations; writes doc
 	rm -rf $(SOAK)
 	code=0; INNERLINGUA_SOAK=$(SOAK) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m slow || code=$$?; \
 		PYTHONPATH=tests $(BIN)/python -m trust.page $(SOAK) --write; exit $$code
+
+# Without dependencies and without isolation: its setup looks for the torch that is there, and must not bring another.
+# The trajectories of `make soak` then run with it, too. Needs g++.
+deepspeed: $(INSTALLED)  ## DeepSpeed for tests of ZeRO-2 and ZeRO-3 on CPUs
+	$(BIN)/python -m pip install --quiet setuptools wheel einops hjson msgpack ninja packaging psutil py-cpuinfo pydantic tqdm
+	DS_BUILD_OPS=0 $(BIN)/python -m pip install --quiet --no-build-isolation --no-deps "deepspeed>=0.19.8,<0.20"
 
 # `make families TRANSFORMERS=5.17.0` runs the other end of the supported range, in an environment of its own, and leaves the page.
 ifdef TRANSFORMERS

@@ -247,11 +247,13 @@ def _time(time: facts.Time) -> Iterator[str]:
 def _sharding(names: facts.Sharding) -> Iterator[str]:
     yield from _prose(f"FSDP: wrap {', '.join(names.wrap)} (fsdp_transformer_layer_cls_to_wrap), never single experts")
     fused = (
-        "experts are fused, so that none is skipped" if names.fused_experts else "each expert is a module of its own"
+        "experts are fused, so that none is skipped"
+        if names.fused_experts
+        else "each expert is a module of its own, so innerlingua train marks it"
     )
     yield from _prose(
-        f"DeepSpeed ZeRO-3: leaf module {', '.join(names.leaf_modules)} ({fused}), which innerlingua train marks by "
-        "itself. Each process loads the whole model into main memory before it is taken apart"
+        f"DeepSpeed ZeRO-3: leaf module {', '.join(names.leaf_modules)} ({fused}). Each process loads the whole model "
+        "into main memory before it is taken apart"
     )
     if names.all_linear is None:
         yield from _prose("PEFT's all-linear cannot be put on this model")
