@@ -12,6 +12,7 @@ import pytest
 import torch
 from datasets import Dataset
 from safetensors.torch import load_file
+from soak_record import record
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, TrainerCallback
 
@@ -265,3 +266,10 @@ def test_every_process_stops_where_one_diverges(
     assert one == other
     assert one["loss"].startswith("DivergenceError after 2: the training has diverged: the loss is nan at step 2")
     assert one["term"].startswith("DivergenceError after 2: the term routing_alignment is nan at step 2")
+    record(
+        "where one process diverges, every process stops at the same step with the same message",
+        "two processes (DDP, gloo); the loss, then the term, of the second alone is NaN from its third step on",
+        2,
+        "inputs",
+        "both stop before the step is made",
+    )

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from killed_runs import ENVIRONMENT, GROSS, Done, as_killed, command, invoke, make_world, unequal, whole_here
+from soak_record import record
 from transformers import PreTrainedTokenizerFast
 
 from innerlingua.recipe.checkpoints import flaw_of
@@ -157,3 +158,11 @@ def test_a_disk_that_is_full(run: Invoke, small_disk: Path, whole: Path) -> None
     shutil.rmtree(output / "checkpoint-6")
     run(output, *STEPS, "--resume")
     assert list(unequal(output, whole, checkpoints=["checkpoint-9"])) == []
+    record(
+        "a disk that is full keeps the run, and with room it ends where it would have ended",
+        "a file system of its own (tmpfs) with room for two checkpoints and a third; three starts fail, each with one "
+        "message, the fourth ends; last checkpoint, prior and model compared with an undisturbed run",
+        3,
+        "inputs",
+        "equal to the last bit",
+    )

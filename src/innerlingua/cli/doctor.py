@@ -17,6 +17,7 @@ from rich.text import Text
 from innerlingua.cli.output import plain
 from innerlingua.cli.overrides import CONTEXT, recipe_from
 from innerlingua.errors import RecipeError
+from innerlingua.recipe.writable import check_writable
 
 __all__ = ["CONTEXT", "doctor"]
 
@@ -88,6 +89,7 @@ def _check_target(target: str | None, output: Path | None) -> None:
         )
     if path.exists() and not _is_report(path):
         raise RecipeError(f"{where} exists and is no report of innerlingua doctor; name another file")
+    check_writable(path, "command line, --json")
 
 
 def _is_report(path: Path) -> bool:

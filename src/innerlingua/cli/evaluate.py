@@ -13,6 +13,7 @@ import typer
 from innerlingua.cli.many import many_values, split
 from innerlingua.cli.output import say
 from innerlingua.errors import DataError
+from innerlingua.recipe.writable import check_writable
 
 __all__ = ["Evaluate", "evaluate"]
 
@@ -107,6 +108,7 @@ def evaluate(
     check_settings(settings)
     if output.exists() and not output.is_dir():
         raise DataError(f"-o {output}: a file; results need a folder")
+    check_writable(output, "-o")
     specs = read_models(models, labels=label, seeds=seed, revision=revision)
     chosen = choose(
         split(tasks, "--tasks") or [],

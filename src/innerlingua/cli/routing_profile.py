@@ -15,6 +15,7 @@ from typer.core import TyperCommand
 
 from innerlingua.cli.output import plain, say
 from innerlingua.errors import DataError, ModelError, RecipeError
+from innerlingua.recipe.writable import check_writable
 
 __all__ = ["ManyValues", "compare", "layers", "profile"]
 
@@ -102,6 +103,7 @@ def profile(
     from innerlingua.routing.profile import check_folder, profile_routing, read_sides, write_profile
 
     check_folder(output, overwrite=overwrite)
+    check_writable(output, "-o")
     chosen = None if layers is None else _layers(layers)
     groups = _lines(exclude_groups)
     sides = read_sides(

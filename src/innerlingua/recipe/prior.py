@@ -178,7 +178,8 @@ def _refresh(folder: Path, section: AlignmentSection, given: Ingredients) -> Non
     if not missing:
         return
     aside = folder.with_name(f".{folder.name}.partial")
-    prior = _compute(section, given, aside)
+    # Each process opens what is there before the main one moves it.
+    prior = group.together(lambda: _compute(section, given, aside))
     group.on_main(lambda: _put(aside, folder, stale, prior, given))
 
 
