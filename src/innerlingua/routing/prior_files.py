@@ -105,8 +105,8 @@ def _write_tensor(path: Path, shape: list[int], digest: str, rows: Iterable[tupl
         os.fsync(file.fileno())
     if missing:
         raise PriorError(
-            f"{len(missing)} of {shape[0]} rows of the routing prior are not there: where several machines compute it, "
-            f"{path.parent} must be a folder that all of them share"
+            f"{len(missing)} of {shape[0]} rows of the routing prior are not there: processes that compute it together "
+            f"make their calls with split=True, and {path.parent} must be a folder that all of them share"
         )
 
 
