@@ -103,6 +103,12 @@ def dumped(values: Any) -> bytes:
     return json.dumps(values, ensure_ascii=True).encode()
 
 
+def lines_changed(rng: random.Random, rows: Sequence[Any]) -> bytes:
+    """JSON Lines of `rows`, most often with one of them changed, sometimes all."""
+    chosen = range(len(rows)) if rng.random() < 0.1 else [rng.randrange(len(rows))]
+    return b"".join(dumped(changed(rng, row) if place in chosen else row) + b"\n" for place, row in enumerate(rows))
+
+
 @contextmanager
 def limited(seconds: int) -> Iterator[None]:
     """A hang becomes an error, with the place where it hangs."""

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fuzz_rig import changed, dumped, ends_well, explore, keep, mutated
+from fuzz_rig import changed, dumped, ends_well, explore, keep, lines_changed, mutated
 from hostile_rig import TINY, census, invoke, pairs, save_replicates, save_tiny, write_rows
 
 from evaluation.stored_runs import three_models
@@ -32,10 +32,7 @@ def pair_files(folder: Path) -> Check:
     def check(rng: random.Random) -> bool:
         room = folder / "room"
         room.mkdir()
-        if rng.random() < 0.5:
-            content = mutated(rng, lines)
-        else:
-            content = b"".join(dumped(changed(rng, row) if rng.random() < 0.3 else row) + b"\n" for row in rows)
+        content = mutated(rng, lines) if rng.random() < 0.5 else lines_changed(rng, rows)
         source = room / "rows.jsonl"
         source.write_bytes(content)
         before = census(room)
@@ -122,7 +119,7 @@ def results(folder: Path) -> Check:
         elif path.suffix == ".json":
             content = dumped(changed(rng, json.loads(whole)))
         else:
-            content = b"".join(dumped(changed(rng, json.loads(line))) + b"\n" for line in whole.splitlines())
+            content = lines_changed(rng, [json.loads(line) for line in whole.splitlines()])
         path.write_bytes(content)
         before = census(room)
         page = room / "page.html"
@@ -170,11 +167,11 @@ def priors(folder: Path) -> Check:
 
 # target -> (the check, what it goes through, inputs in `make test`, inputs in `make soak`)
 TARGETS: dict[str, tuple[Callable[[Path], Check], str, int, int]] = {
-    "the command on pair files": (pair_files, "`data pair` and `data check`", 30, 1200),
-    "the command on recipes": (recipes, "`train`", 20, 600),
-    "the command on profiles": (profiles, "`routing report`, `compare` and `layers`", 20, 800),
-    "the command on results": (results, "`compare`", 30, 1500),
-    "the command on priors": (priors, "`routing prior`", 12, 250),
+    "the command on pair files": (pair_files, "`data pair` and `data check`", 15, 300),
+    "the command on recipes": (recipes, "`train`", 6, 100),
+    "the command on profiles": (profiles, "`routing report`, `compare` and `layers`", 10, 200),
+    "the command on results": (results, "`compare`", 10, 400),
+    "the command on priors": (priors, "`routing prior`", 5, 80),
 }
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fuzz_rig import ODD, changed, dumped, explore, keep, mutated, refuses
+from fuzz_rig import ODD, changed, dumped, explore, keep, lines_changed, mutated, refuses
 from hostile_rig import ROOT, pairs, save_replicates
 
 from evaluation.stored_runs import three_models
@@ -102,7 +102,7 @@ def pair_files(folder: Path) -> Check:
         content = mutated(rng, whole[name])
         kind = rng.random()
         if name.endswith(".jsonl") and kind < 0.4:
-            content = b"".join(dumped(changed(rng, row)) + b"\n" for row in (rows if name == "rows.jsonl" else chats))
+            content = lines_changed(rng, rows if name == "rows.jsonl" else chats)
         elif name.endswith(".gz") and kind < 0.5:
             content = gzip.compress(mutated(rng, lines))
         path = folder / name
@@ -213,7 +213,7 @@ def results(folder: Path) -> Check:
             if path.suffix == ".json":
                 content = dumped(changed(rng, json.loads(files[path])))
             else:
-                content = b"".join(dumped(changed(rng, json.loads(line))) + b"\n" for line in files[path].splitlines())
+                content = lines_changed(rng, [json.loads(line) for line in files[path].splitlines()])
         else:
             content = mutated(rng, files[path])
         path.write_bytes(content)
@@ -237,7 +237,7 @@ def journals(folder: Path) -> Check:
 
     def check(rng: random.Random) -> bool:
         if rng.random() < 0.5:
-            content = b"".join(dumped(changed(rng, json.loads(line))) + b"\n" for line in base.splitlines())
+            content = lines_changed(rng, [json.loads(line) for line in base.splitlines()])
         else:
             content = mutated(rng, base)
         path.write_bytes(content)
@@ -319,7 +319,7 @@ def benchmarks(folder: Path) -> Check:
     def check(rng: random.Random) -> bool:
         rows = rng.choice(kinds)
         if rng.random() < 0.6:
-            content = b"".join(dumped(changed(rng, row)) + b"\n" for row in rows)
+            content = lines_changed(rng, rows)
         else:
             content = mutated(rng, b"".join(dumped(row) + b"\n" for row in rows))
         path.write_bytes(content)
@@ -361,15 +361,15 @@ def values(folder: Path) -> Check:
 
 # target -> (the check, what it goes through, inputs in `make test`, inputs in `make soak`)
 TARGETS: dict[str, tuple[Callable[[Path], Check], str, int, int]] = {
-    "recipes": (recipes, "`load_recipe` and options", 100, 6000),
-    "values of options": (values, "`parse_value` and layers", 300, 10000),
-    "pair files": (pair_files, "`read_pairs`: JSON Lines, CSV, TSV, Parquet, gzip", 150, 6000),
-    "priors": (priors, "`RoutingPrior.open`", 200, 10000),
-    "profiles": (profiles, "`read_profile`, `compare_profiles`, the report", 100, 4000),
-    "results of benchmarks": (results, "`read_results`, `read_summaries`, the report", 200, 10000),
-    "journals": (journals, "`Journal`", 200, 10000),
-    "runs and checkpoints": (runs, "what a resume reads", 100, 4000),
-    "benchmarks": (benchmarks, "`read_benchmark`", 200, 10000),
+    "recipes": (recipes, "`load_recipe` and options", 60, 2400),
+    "values of options": (values, "`parse_value` and layers", 200, 20000),
+    "pair files": (pair_files, "`read_pairs`: JSON Lines, CSV, TSV, Parquet, gzip", 100, 10000),
+    "priors": (priors, "`RoutingPrior.open`", 60, 5000),
+    "profiles": (profiles, "`read_profile`, `compare_profiles`, the report", 50, 2400),
+    "results of benchmarks": (results, "`read_results`, `read_summaries`, the report", 60, 4000),
+    "journals": (journals, "`Journal`", 100, 12000),
+    "runs and checkpoints": (runs, "what a resume reads", 40, 1200),
+    "benchmarks": (benchmarks, "`read_benchmark`", 100, 12000),
 }
 
 

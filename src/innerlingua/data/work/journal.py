@@ -81,8 +81,8 @@ class Journal:
         start = 0
         with self.path.open("rb") as lines:
             for number, line in enumerate(lines, start=1):
-                entry = _parse(line)
-                if entry is None:
+                entry = _parse(line, first=number == 1)
+                if entry is None or (number > 1 and "key" not in entry):
                     begun = number > 1 or line.startswith(_HEADER[: len(line)])
                     if lines.read(1) or not begun:
                         raise DataError(
@@ -177,8 +177,8 @@ def _flat(job: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _parse(line: bytes) -> dict[str, Any] | None:
-    """The entry on a line; None when it is damaged, or was cut off."""
+def _parse(line: bytes, *, first: bool) -> dict[str, Any] | None:
+    """The entry on a line, the `first` of which names the job; None when it is damaged, or was cut off."""
     if not line.endswith(b"\n"):
         return None
     try:
@@ -188,4 +188,4 @@ def _parse(line: bytes) -> dict[str, Any] | None:
     if not isinstance(entry, dict):
         return None
     told = isinstance(entry.get("key"), str) and any(name in entry for name in ("result", "reason", "past"))
-    return entry if told or "schema" in entry else None
+    return entry if told or (first and "schema" in entry) else None
