@@ -310,7 +310,7 @@ def test_fifty_sharded_steps(
         found.append(distance(Trajectory(logged["logs"], {STEPS: weights}, {}), one, start=start))
     measures = [shown(each) for each in found]
     record(
-        "two processes, FSDP2",
+        "trajectory: two processes, FSDP2",
         "fully_shard over gloo, the trainer in a script: 2 x 2 and 1 x 4 in each of two processes against 8 x 1; "
         "stored prior, live anchors",
         STEPS * len(found),
@@ -319,4 +319,4 @@ def test_fifty_sharded_steps(
         {key: max(measure[key] for measure in measures) for key in measures[0]},
     )
     for each in found:
-        check(each, within=1e-3, weights=1e-3)
+        check(each, within=1e-4, weights=1e-4)

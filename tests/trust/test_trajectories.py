@@ -24,6 +24,7 @@ from trajectory_runs import (
     Distance,
     Trajectory,
     check,
+    deepspeed_launch,
     distance,
     make_world,
     merged,
@@ -37,8 +38,9 @@ from transformers import PreTrainedTokenizerFast
 
 STEPS, SHORT = 50, 12
 
-# Largest relative difference of a logged value at any step, and of the weights from how far they moved.
-WITHIN, WEIGHTS = 1e-3, 1e-3
+# Largest relative difference of a logged value at any step, and of the weights from how far they moved. Found are 1e-5
+# for the term (a small difference of large numbers) and 1e-6 for everything else; the rest is room for other processors.
+WITHIN, WEIGHTS = 1e-4, 1e-4
 
 deepspeed = pytest.mark.skipif(
     importlib.util.find_spec("deepspeed") is None, reason="DeepSpeed is not installed: `make deepspeed` installs it"
@@ -74,7 +76,7 @@ BASES: dict[str, dict[str, Any]] = {
 CHECKPOINTED = {"trainer": {"gradient_checkpointing": True}}
 
 PROPERTIES: dict[str, tuple[str, list[Setting]]] = {
-    "batch and accumulation": (
+    "trajectory: batch and accumulation": (
         "4 x 2 and 1 x 8 against 8 x 1; full, LoRA, live anchors",
         [
             Setting("full", {"trainer": split(4, 2)}),
@@ -83,7 +85,7 @@ PROPERTIES: dict[str, tuple[str, list[Setting]]] = {
             Setting("live", {"trainer": split(1, 8)}),
         ],
     ),
-    "padding": (
+    "trajectory: padding": (
         "padded to a multiple of 64; a tokenizer that pads on the left",
         [
             Setting("full", {"trainer": {"pad_to_multiple_of": 64}}),
@@ -91,25 +93,25 @@ PROPERTIES: dict[str, tuple[str, list[Setting]]] = {
             Setting("live", {"trainer": {"pad_to_multiple_of": 64}}),
         ],
     ),
-    "order of rows in a batch": (
+    "trajectory: order of rows in a batch": (
         "each batch of the file turned round",
         [Setting("in order", {"data": {"train": "{world}/turned.jsonl"}})],
     ),
-    "gradient checkpointing": (
+    "trajectory: gradient checkpointing": (
         "on against off; full, LoRA",
         [Setting("full", CHECKPOINTED), Setting("lora", CHECKPOINTED)],
     ),
-    "two processes, DDP": (
+    "trajectory: two processes, DDP": (
         "2 x 2, 4 x 1 and 1 x 4 in each of two processes against 8 x 1 in one; full, LoRA, live anchors",
         [two("full", 2), two("lora", 4), two("live", 1)],
     ),
 }
 ZERO: dict[str, tuple[str, list[Setting]]] = {
-    "two processes, DeepSpeed ZeRO-2": (
+    "trajectory: two processes, DeepSpeed ZeRO-2": (
         "2 x 2 in each of two processes against 8 x 1 in one; full, LoRA",
         [two("full", 2, zero=2), two("lora", 2, zero=2)],
     ),
-    "two processes, DeepSpeed ZeRO-3": (
+    "trajectory: two processes, DeepSpeed ZeRO-3": (
         "2 x 2 in each of two processes against 8 x 1 in one; full, LoRA, live anchors",
         [two("full", 2, zero=3), two("lora", 2, zero=3), two("live", 2, zero=3)],
     ),
@@ -136,11 +138,7 @@ class Runs:
         changes = merged(BASES[setting.base], self._placed(setting.changes))
         launch = None if setting.processes == 1 else LAUNCH
         if setting.zero_stage is not None:
-            launch = LAUNCH | {
-                "distributed_type": "DEEPSPEED",
-                "use_cpu": False,  # with true, accelerate forgets DeepSpeed; the recipe says use_cpu by itself
-                "deepspeed_config": {"zero_stage": setting.zero_stage, "zero3_save_16bit_model": True},
-            }
+            launch = deepspeed_launch(self._folder, setting.zero_stage)
         found = run(
             self.world,
             self._folder / f"run-{self._count}",
@@ -239,4 +237,4 @@ def test_weight_0_is_plain_fine_tuning(runs: Runs) -> None:
     for step, weights in plain.weights.items():
         assert [key for key, value in weights.items() if not value.equal(weighed.weights[step][key])] == []
     how = "alignment.weight 0 against a recipe without the section"
-    record("weight 0 is plain fine-tuning", how, STEPS, "steps", "equal bit for bit")
+    record("trajectory: weight 0 is plain fine-tuning", how, STEPS, "steps", "equal bit for bit")

@@ -58,6 +58,9 @@ LAUNCH = {
     "rdzv_backend": "static",
 }
 
+# By default DeepSpeed's buckets are of two gigabytes, which the deterministic mode of torch fills at every step.
+BUCKET = 1_000_000
+
 
 @dataclass(frozen=True)
 class Trajectory:
@@ -210,6 +213,26 @@ def weights_of(folder: Path) -> dict[str, Tensor]:
     names = [name for name in ("model.safetensors", "adapter_model.safetensors") if (folder / name).exists()]
     assert names, sorted(path.name for path in folder.iterdir())
     return load_file(folder / names[0])
+
+
+def deepspeed_launch(folder: Path, stage: int, **changes: Any) -> dict[str, Any]:
+    """The configuration of accelerate for DeepSpeed on two CPU processes; DeepSpeed's own is put in `folder`."""
+    zero = {
+        "stage": stage,
+        "reduce_bucket_size": BUCKET,
+        "allgather_bucket_size": BUCKET,
+        "stage3_prefetch_bucket_size": BUCKET,
+        "stage3_param_persistence_threshold": 0,  # every weight is taken apart, however small
+        "stage3_gather_16bit_weights_on_model_save": True,
+    }
+    sizes = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "gradient_clipping")
+    path = folder / f"zero-{stage}.json"
+    path.write_text(json.dumps(dict.fromkeys(sizes, "auto") | {"zero_optimization": zero | changes}))
+    return LAUNCH | {
+        "distributed_type": "DEEPSPEED",
+        "use_cpu": False,  # with true, accelerate forgets DeepSpeed; the recipe resolves to use_cpu by itself
+        "deepspeed_config": {"deepspeed_config_file": str(path), "zero3_init_flag": False},
+    }
 
 
 # -- two runs ----------------------------------------------------------------------------------------------------------
