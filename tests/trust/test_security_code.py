@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 
 import innerlingua
 from evaluation.evaluate_rig import write_jsonl, xcopa
+from innerlingua.data.answers import same_answer
 from innerlingua.errors import ModelError
 from innerlingua.evaluation.models import read_models
 from innerlingua.weights import refuse_unsafe_weights
@@ -228,6 +229,14 @@ def test_a_chat_template_has_no_way_to_python(tiny: Path, tmp_path: Path, place:
     }
     rows = write_rows(tmp_path / "chat.jsonl", [row])
     refused(invoke(*train_words(model, rows, tmp_path / "out", "--trainer.assistant-only-loss")), "template")
+    assert not place.exists()
+
+
+@pytest.mark.parametrize("form", ["{}", "1+{}", r"\frac{{1}}{{{}}}", "({})^2 = 4"])
+def test_answers_of_models_are_no_python(place: Path, form: str) -> None:
+    """They are compared by a library whose plain expressions go through Python's own parser."""
+    call = f"__import__('os').mkdir('{place}')"
+    assert not same_answer(form.format(call), "1+2")
     assert not place.exists()
 
 
