@@ -283,7 +283,7 @@ def test_the_schema_documents_every_key() -> None:
     """Each key of our sections is followed by its description in the source: the docs are written from it."""
     import inspect
 
-    for section in ("alignment", "peft", "data", "model"):
+    for section in ("alignment", "peft", "evaluation", "data", "model"):
         annotation = Recipe.model_fields[section].annotation
         classes = [c for c in (annotation, *getattr(annotation, "__args__", ())) if hasattr(c, "model_fields")]
         source = inspect.getsource(classes[0])

@@ -1,8 +1,8 @@
 """Benchmarks on small samples while a model is trained, language by language.
 
-Before the first step and at every evaluation of the trainer, the model as it is answers a few questions of each
-benchmark. It is asked in evaluation mode, greedily, and draws no random number, so that training goes on as it would
-have without. Each time leaves a run as `innerlingua evaluate` does, for `innerlingua compare`.
+Before the first step and at every evaluation of the trainer, or every so many steps, the model as it is answers a few
+questions of each benchmark. It is asked in evaluation mode, greedily, and draws no random number, so that training goes
+on as it would have without. Each time leaves a run as `innerlingua evaluate` does, for `innerlingua compare`.
 
 The intervals of so few questions are wide (6 points either side for 200 with four choices, at chance): this shows a
 collapse early, and does not choose between two good checkpoints.
@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from torch import nn
 from torch.distributed.tensor import DTensor
@@ -29,7 +30,7 @@ from innerlingua.evaluation.benchmarks import choose, data_folder
 from innerlingua.evaluation.planning import versions
 from innerlingua.evaluation.running import run_unit, silent, summary_of
 from innerlingua.evaluation.settings import Settings, check_settings, recorded
-from innerlingua.evaluation.store import write_results, write_run, write_samples
+from innerlingua.evaluation.store import RUN, write_results, write_run, write_samples
 from innerlingua.evaluation.tasks import build_unit
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ class BenchmarkCallback(TrainerCallback):
         data: the folder of local benchmarks; what `INNERLINGUA_DATA` names unless given.
         limit: questions of each benchmark and language.
         anchor: the language that stands beside all others.
+        every: ask after so many steps, or after each "epoch", and after the last step; unless given, at every
+            evaluation of the trainer.
         at_start: ask before the first step as well.
         output_dir: where results go, if not into the trainer's folder.
         options: of `Settings`, such as `num_fewshot`, `chat_template`, `batch_size`. Prompts without room in the
@@ -77,6 +80,7 @@ class BenchmarkCallback(TrainerCallback):
         data: str | Path | None = None,
         limit: int = 100,
         anchor: str = ENGLISH,
+        every: int | Literal["epoch"] | None = None,
         at_start: bool = True,
         output_dir: str | Path | None = None,
         **options: Any,
@@ -103,6 +107,7 @@ class BenchmarkCallback(TrainerCallback):
                 for language in asked
             ]
         self._tokenizer = copy.deepcopy(tokenizer)  # the harness sets its padding
+        self._every = every
         self._at_start = at_start
         self._output_dir = None if output_dir is None else Path(output_dir)
         self.history: list[dict[str, Any]] = []
@@ -117,18 +122,47 @@ class BenchmarkCallback(TrainerCallback):
         if state.global_step and path.is_file():
             stored = json.loads(path.read_text(encoding="utf-8"))["evaluations"]
             self.history = [entry for entry in stored if entry["step"] <= state.global_step]
-        elif self._at_start:
+            return
+        if state.is_world_process_zero:
+            _clear(path.parent)
+        if self._at_start:
             self._evaluate(args, state, kwargs["model"])
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Ask the model where its turn has come."""
+        if isinstance(self._every, int) and state.global_step % self._every == 0:
+            self._ask(args, state, kwargs["model"])
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Ask the model where its turn has come."""
+        if self._every == "epoch":
+            self._ask(args, state, kwargs["model"])
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Ask the model that came out, unless an earlier one was loaded in its place."""
+        if self._every is not None and not args.load_best_model_at_end:
+            self._ask(args, state, kwargs["model"])
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Ask the model as it is."""
-        # A second evaluation at the same step has nothing new to say.
-        if not self.history or self.history[-1]["step"] != state.global_step:
-            _check_whole(kwargs["model"])
-            self._evaluate(args, state, kwargs["model"])
+        if self._every is None:
+            self._ask(args, state, kwargs["model"])
         metrics = kwargs.get("metrics")
-        if metrics is not None:
+        if metrics is not None and self._asked_at(state.global_step):
             metrics |= self._metrics(self.history[-1]["scores"])
+
+    def _ask(self, args: TrainingArguments, state: TrainerState, model: PreTrainedModel) -> None:
+        # A second evaluation at the same step has nothing new to say.
+        if not self._asked_at(state.global_step):
+            _check_whole(model)
+            self._evaluate(args, state, model)
+
+    def _asked_at(self, step: int) -> bool:
+        return bool(self.history) and self.history[-1]["step"] == step
 
     def _evaluate(self, args: TrainingArguments, state: TrainerState, model: PreTrainedModel) -> None:
         label = f"step-{state.global_step:06d}"
@@ -185,6 +219,16 @@ class BenchmarkCallback(TrainerCallback):
 
     def _folder(self, args: TrainingArguments) -> Path:
         return self._output_dir or Path(str(args.output_dir)) / "evaluation"
+
+
+def _clear(folder: Path) -> None:
+    """Remove what an earlier training left in `folder`, told by its history: its steps would stand among ours."""
+    if not (folder / HISTORY).is_file():
+        return
+    for path in folder.glob("step-*"):
+        if (path / RUN).is_file():
+            shutil.rmtree(path)
+    (folder / HISTORY).unlink()
 
 
 @contextmanager

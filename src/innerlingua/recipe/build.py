@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from accelerate import PartialState
 from datasets import Dataset
-from transformers import PreTrainedModel, enable_full_determinism, set_seed
+from transformers import PreTrainedModel, TrainerCallback, enable_full_determinism, set_seed
 
 from innerlingua.anatomy import check_trainable, set_trainable
 from innerlingua.data.packing import LENGTHS
 from innerlingua.data.wording import counted
 from innerlingua.errors import RecipeError
+from innerlingua.evaluation.harness import require_harness
 from innerlingua.recipe import run
 from innerlingua.recipe.attempt import attempt, without_unexpected_keys
 from innerlingua.recipe.checkpoints import last_checkpoint, unseal_later
@@ -47,7 +48,7 @@ from innerlingua.recipe.prior import (
 from innerlingua.recipe.rehearsal import rehearse
 from innerlingua.recipe.resume_state import refuse_foreign
 from innerlingua.recipe.rows import Rows, read_rows, refuse_unknown_tokens
-from innerlingua.recipe.schema import AlignmentSection, Recipe
+from innerlingua.recipe.schema import AlignmentSection, EvaluationSection, Recipe
 from innerlingua.recipe.trainer import resolve_trainer, sft_config
 from innerlingua.recipe.writable import refusing_full
 from innerlingua.recipe.zero import load_whole
@@ -55,6 +56,7 @@ from innerlingua.routing import RoutingAlignment, RoutingPrior
 from innerlingua.training import Term, Trainer
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
     from trl import SFTConfig
 
 __all__ = [
@@ -127,6 +129,7 @@ def _run_training(recipe: Recipe, *, resume: bool, overwrite: bool, say: Say) ->
     if resume:
         _refuse_drift(folder, recipe, record)
         check_recorded(recipe, folder, run.read_record(folder), say)
+    callbacks = _callbacks(recipe.evaluation, tokenizer)
     model, recipe = _model(recipe, say, checkpoint=checkpoint)
     refuse_unknown_tokens(rows, tokenizer, model)
     _refuse_parts(recipe, model)
@@ -148,6 +151,8 @@ def _run_training(recipe: Recipe, *, resume: bool, overwrite: bool, say: Say) ->
         terms = [TERMS[name](getattr(recipe, name), given) for name in recipe.terms]
         say(f"the recipe as it is run:\n{to_yaml(recipe.values())}")
         trainer = make_trainer(given, rows.train, rows.evaluation, terms)
+    for callback in callbacks:
+        trainer.add_callback(callback)
     record |= {"prior": prior_digest(recipe, folder), "prior_values": values_digest(recipe, folder)}
     if state.is_main_process and not resume:
         run.clear_folder(folder)
@@ -264,6 +269,31 @@ def _model(recipe: Recipe, say: Say, *, checkpoint: Path | None = None) -> tuple
     if recipe.alignment is not None:
         recipe = recipe.model_copy(update={"alignment": with_layers(recipe.alignment, model, say)})
     return model, recipe
+
+
+def _callbacks(section: EvaluationSection | None, tokenizer: PreTrainedTokenizerBase) -> list[TrainerCallback]:
+    """What asks benchmarks along the training: names, data and languages are refused here, before a model is loaded."""
+    if section is None:
+        return []
+    with about("evaluation.tasks"):
+        require_harness()
+        from innerlingua.evaluation.watching import BenchmarkCallback  # imports the harness
+
+        return [
+            BenchmarkCallback(
+                section.tasks,
+                tokenizer,
+                languages=section.languages,
+                data=section.data,
+                limit=section.limit,
+                anchor=section.anchor,
+                every=section.steps or "epoch",
+                num_fewshot=section.num_fewshot,
+                chat_template=section.chat_template,
+                max_new_tokens=section.max_new_tokens,
+                batch_size=str(section.batch_size),
+            )
+        ]
 
 
 def _sources(recipe: Recipe, rows: Rows) -> dict[str, Any]:

@@ -173,7 +173,12 @@ def differences(folder: Path, recipe: Recipe, record: Mapping[str, Any], *, pend
     found = []
     for key in sorted(before.keys() | now.keys()):
         section, _, name = key.partition(".")
-        harmless = key in _HARMLESS_SECTIONS or key in pending or (section == "trainer" and _HARMLESS.match(name))
+        harmless = (
+            key in _HARMLESS_SECTIONS
+            or section == "evaluation"
+            or key in pending
+            or (section == "trainer" and _HARMLESS.match(name))
+        )
         if harmless or key.startswith("run.sources.") or before.get(key) == now.get(key):
             continue
         if key in _ROWS:

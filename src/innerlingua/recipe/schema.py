@@ -25,6 +25,7 @@ __all__ = [
     "TRAINER_DEFAULTS",
     "AlignmentSection",
     "DataSection",
+    "EvaluationSection",
     "ModelSection",
     "PeftSection",
     "Recipe",
@@ -261,8 +262,46 @@ class PeftSection(_Section):
         return self
 
 
+class EvaluationSection(_Section):
+    """Benchmarks on small samples along the training, language by language (docs/evaluation.md)."""
+
+    tasks: Paths
+    """Names of benchmarks, as `innerlingua evaluate --tasks` takes them, one or several."""
+    languages: Annotated[list[str], BeforeValidator(_one_or_list), Field(min_length=1)] | None = None
+    """FLORES-200 codes; all of a local file unless given. The anchor language is always asked as well."""
+    data: Annotated[str, Field(min_length=1)] | None = None
+    """The folder of local benchmarks; what the environment variable INNERLINGUA_DATA names unless given."""
+    limit: Annotated[int, Field(ge=1)] = 100
+    """Questions of each benchmark and language."""
+    strategy: Literal["steps", "epoch"] | None = None
+    """When: every `steps` steps, or after each epoch. Left out: steps where `steps` is given, else epoch. Before the
+    first step and after the last the model is asked in any case."""
+    steps: Annotated[int, Field(ge=1)] | None = None
+    """Of the optimiser, between two evaluations."""
+    anchor: Annotated[str, Field(min_length=1)] = "eng_Latn"
+    """The language that stands beside all others."""
+    num_fewshot: Annotated[int, Field(ge=0)] = 0
+    """Examples before each question."""
+    chat_template: bool = False
+    """Ask in the form of the tokenizer's chat template."""
+    max_new_tokens: Annotated[int, Field(ge=1)] | None = None
+    """Of a generated answer; the task's own unless given."""
+    batch_size: Annotated[int, Field(ge=1)] = 8
+    """Questions that are asked at once."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.strategy == "steps" and self.steps is None:
+            raise _problem("evaluation.strategy: steps needs evaluation.steps, the steps between two evaluations")
+        if self.strategy == "epoch" and self.steps is not None:
+            raise _problem(
+                f"evaluation.strategy: epoch and evaluation.steps: {self.steps} contradict each other: leave one out"
+            )
+        return self
+
+
 class Recipe(_Section):
-    """One run: model, data, methods, adapters, trainer.
+    """One run: model, data, methods, adapters, evaluation, trainer.
 
     In a file, an optional section that is present and empty means its defaults; None here means that it is off.
     """
@@ -271,6 +310,7 @@ class Recipe(_Section):
     data: DataSection
     alignment: AlignmentSection | None = None
     peft: PeftSection | None = None
+    evaluation: EvaluationSection | None = None
     trainer: dict[str, Any]
     """Fields of `trl.SFTConfig`, as the file says them, without our defaults."""
 
