@@ -319,4 +319,4 @@ def test_fifty_sharded_steps(
         {key: max(measure[key] for measure in measures) for key in measures[0]},
     )
     for each in found:
-        check(each, within=1e-4, weights=1e-4)
+        check(each, within=3e-4, weights=1e-4)

@@ -40,7 +40,7 @@ STEPS, SHORT = 50, 12
 
 # Largest relative difference of a logged value at any step, and of the weights from how far they moved. Found are 1e-5
 # for the term (a small difference of large numbers) and 1e-6 for the others; the rest is room for other processors.
-WITHIN, WEIGHTS = 1e-4, 1e-4
+WITHIN, WEIGHTS = 3e-4, 1e-4
 
 deepspeed = pytest.mark.skipif(
     importlib.util.find_spec("deepspeed") is None, reason="DeepSpeed is not installed: `make deepspeed` installs it"

@@ -21,6 +21,7 @@ from innerlingua.anatomy.layers import dimensions
 from innerlingua.anatomy.leaves import experts_are_fused, gather_experts_together, leaf_of
 from innerlingua.errors import RecipeError
 from innerlingua.recipe.zero import refuse_parts
+from innerlingua.training.divergence import _not_finite
 from tiny import tiny_model
 from training.processes import run_two
 from training.runs import gap, partly_anchored, step_logs
@@ -71,6 +72,15 @@ def test_dimensions_of_what_was_taken_apart() -> None:
     parameter = nn.Parameter(torch.empty(0))
     parameter.ds_shape = torch.Size([8, 4, 2])  # as DeepSpeed marks it
     assert (dimensions(parameter), dimensions(torch.empty(3, 2))) == (3, 2)
+
+
+def test_a_part_that_is_not_finite_is_seen() -> None:
+    parameter = nn.Parameter(torch.empty(0))
+    for part, bad in ((torch.ones(3), False), (torch.tensor([1.0, float("nan")]), True)):
+        parameter.ds_tensor = part
+        flag = _not_finite(parameter)
+        assert flag is not None
+        assert bool(flag) is bad
 
 
 def test_experts_in_a_list_are_told_from_fused_ones() -> None:

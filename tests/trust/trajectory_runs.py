@@ -228,7 +228,8 @@ def deepspeed_launch(folder: Path, stage: int, **changes: Any) -> dict[str, Any]
     sizes = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "gradient_clipping")
     path = folder / f"zero-{stage}.json"
     path.write_text(json.dumps(dict.fromkeys(sizes, "auto") | {"zero_optimization": zero | changes}))
-    return LAUNCH | {
+    # Beside DeepSpeed's own configuration accelerate accepts no type of numbers.
+    return {key: value for key, value in LAUNCH.items() if key != "mixed_precision"} | {
         "distributed_type": "DEEPSPEED",
         "use_cpu": False,  # with true, accelerate forgets DeepSpeed; the recipe resolves to use_cpu by itself
         "deepspeed_config": {"deepspeed_config_file": str(path), "zero3_init_flag": False},

@@ -114,6 +114,8 @@ def _not_finite(parameter: nn.Parameter) -> Tensor | None:
     if not parameter.requires_grad:
         return None
     local: Tensor = parameter.detach()
+    if hasattr(parameter, "ds_tensor"):  # taken apart by DeepSpeed ZeRO-3
+        local = parameter.ds_tensor
     if hasattr(local, "to_local"):  # sharded by FSDP2
         local = local.to_local()
     return ~torch.isfinite(local).all()
