@@ -23,8 +23,8 @@ from soak_record import record
 
 from innerlingua.errors import InnerlinguaError
 
-LONGEST = 60
-"""Seconds after which an input counts as a hang; most take milliseconds."""
+LONGEST = 300
+"""Seconds after which an input counts as a hang; most take milliseconds, the first one may load libraries."""
 
 TOKENS: tuple[bytes, ...] = (
     *(b"\x00", b"\xff\xfe", b"\xef\xbb\xbf", b"\xed\xa0\x80", b"\xff", b"\r", b"\r\n", b"\n\n", b"\xe2\x80\xa8"),
