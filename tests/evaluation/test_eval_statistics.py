@@ -344,3 +344,53 @@ def test_one_sample_says_so() -> None:
     found = paired_bootstrap([1.0], [0.0])
     assert (found.low, found.high) == (None, None)
     assert paired_permutation([1.0], [0.0]) == 1
+
+
+def _moving_together(n: int, languages: int, won: float, rng: np.random.Generator) -> Stack:
+    """Two models on `n` meanings; the second wins a share of them, each in all languages at once."""
+    wins = (rng.random(n) < won).astype(float)
+    both = np.stack([np.zeros(n), wins])[:, :, None]
+    return Stack("x", mean_measure("mean", bounded=True), n, [np.arange(n)] * languages, [both] * languages)
+
+
+def test_the_mean_over_languages_that_change_together_is_covered() -> None:
+    """Few meanings differ, and each in all languages: imagined samples of each language apart covered 0.77."""
+    rng = np.random.default_rng(3)
+    held = 0
+    for number in range(150):
+        analysis = Analysis(_moving_together(50, 5, 0.03, rng), replicates=300, permutations=1, seed=number, level=0.95)
+        interval = analysis.difference([0], [1], range(5)).interval
+        assert interval is not None
+        held += interval[0] <= 0.03 <= interval[1]
+    assert held / 150 > 0.9
+
+
+@pytest.mark.parametrize(("clusters", "possible"), [(4, False), (5, False), (6, True)])
+def test_swaps_of_few_clusters_can_show_nothing(clusters: int, possible: bool) -> None:
+    """All of 5 clusters on one side have p = 2 / 2^5 > 0.05, however large the difference."""
+    names = [number % clusters for number in range(60)]
+    a = np.linspace(0.0, 0.1, 60)
+    found = smallest_difference(a, a + 0.8, clusters=names)
+    assert (found is not None) == possible
+    assert (paired_permutation(a, a + 0.8, clusters=names) <= 0.05) == possible
+
+
+def test_no_smallest_difference_is_larger_than_scores_can_differ() -> None:
+    names = [number % 6 for number in range(12)]
+    assert smallest_difference([0.0, 1.0] * 6, [1.0, 0.0] * 6, clusters=names) is None
+
+
+def test_where_no_cluster_differs_the_smallest_difference_is_that_of_whole_clusters() -> None:
+    """Six of 100 clusters must change, all one way: the exact test of single answers says the same."""
+    scores = np.repeat([0.0, 1.0], 150)
+    names = [number // 3 for number in range(300)]
+    found, single = smallest_difference(scores, scores, clusters=names), smallest_for_sign_test(100, 0, alpha=0.05)
+    assert found == pytest.approx(single, rel=0.02)
+
+
+def test_intervals_over_seeds_stay_within_what_scores_can_differ() -> None:
+    rng = np.random.default_rng(0)
+    runs = (rng.random((4, 10)) < np.array([[0.1], [0.9], [0.2], [0.95]])).astype(float)[:, :, None]
+    stack = Stack("x", mean_measure("mean", bounded=True), 10, [np.arange(10)], [runs])
+    analysis = Analysis(stack, replicates=200, permutations=1, seed=0, level=0.95)
+    assert analysis.difference([0, 1], [2, 3], [0]).interval == (-1.0, 1.0)

@@ -29,7 +29,7 @@ from innerlingua.evaluation.estimates import (
     t_p,
 )
 from innerlingua.evaluation.measures import Measure
-from innerlingua.evaluation.power import smallest_for_sign_test, smallest_for_t_test
+from innerlingua.evaluation.power import smallest_for_sign_test, smallest_for_swaps, smallest_for_t_test
 from innerlingua.evaluation.resampling import cluster_sums, drawn_sums, generator, swapped_sums
 
 __all__ = ["Analysis", "Estimate", "Stack"]
@@ -100,6 +100,9 @@ class Estimate:
             corpus scores.
         exact: whether the samples are independent and right or wrong, one run of each.
         same: whether no sample differs between the methods.
+        size: what a cluster that differs adds to the difference, on average; a whole cluster's share where none
+            differs. 0 where that is not known, as for corpus scores.
+        largest: the largest difference that there can be.
     """
 
     difference: float
@@ -114,12 +117,18 @@ class Estimate:
     losses: int | None
     exact: bool
     same: bool
+    size: float
+    largest: float
 
     def smallest(self, alpha: float, power: float) -> float | None:
         """The smallest difference that these samples (and seeds) would show at level `alpha`; None when none could."""
         if self.exact and self.wins is not None and self.losses is not None:
             return smallest_for_sign_test(self.samples, self.wins + self.losses, alpha=alpha, power=power)
-        return smallest_for_t_test(self.spread.total, self.spread.freedom, alpha=alpha, power=power)
+        found = smallest_for_t_test(self.spread.total, self.spread.freedom, alpha=alpha, power=power)
+        if self.test == "permutation":
+            least = smallest_for_swaps(self.clusters, self.size, alpha=alpha, power=power)
+            found = None if found is None or least is None else max(found, least)
+        return None if found is None or found > self.largest else found
 
 
 class Analysis:
@@ -181,14 +190,18 @@ class Analysis:
         )
         test: Kind
         if not single:
-            interval, p, test = t_interval(point, spread, self._level), t_p(point, spread), "t"
+            interval = t_interval(point, spread, self._level, stack.measure.largest)
+            p, test = t_p(point, spread), "t"
         else:
             interval = expanded_interval(smoothed, clusters, self._level)
             if exact and wins is not None and losses is not None:
                 p, test = sign_test_p(wins, losses), "exact"
             else:
                 p, test = self._permuted(a[0], b[0], chosen), "permutation"
-        return Estimate(point, interval, spread, p, test, clusters, samples, discordance, wins, losses, exact, same)
+        size, largest = self._size(a, b, chosen, clusters), stack.measure.largest
+        return Estimate(
+            point, interval, spread, p, test, clusters, samples, discordance, wins, losses, exact, same, size, largest
+        )
 
     def score(
         self, runs: Sequence[int], languages: Sequence[int], *, fixed: bool = False
@@ -275,6 +288,17 @@ class Analysis:
         if not len(a) == len(b) == 1:
             return None, None, share
         return int((change > 0).sum()), int((change < 0).sum()), share
+
+    def _size(self, a: Sequence[int], b: Sequence[int], chosen: list[int], clusters: int) -> float:
+        """What a cluster that differs adds to the difference of means, on average over those that do."""
+        stack = self.stack
+        if stack.sums.shape[-1] != 1:
+            return 0.0
+        sums = stack.sums[:, :, chosen, 0]
+        parts = (sums[:, b].mean(axis=1) - sums[:, a].mean(axis=1)) / stack.counts[:, chosen].sum(axis=0)
+        sizes = np.abs(parts.mean(axis=1))
+        differing = sizes > 1e-12
+        return float(sizes[differing].mean()) if differing.any() else stack.measure.span / clusters
 
     def _permuted(self, a: int, b: int, chosen: list[int]) -> float:
         """The p-value of swapping two runs on random clusters, all languages of a cluster at once."""

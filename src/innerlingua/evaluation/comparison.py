@@ -263,7 +263,7 @@ def _stacks(matched: Matched) -> list[Stack]:
     signed = [metrics(language) for language in matched.languages]
     return [
         stack(
-            Measure(name, factor=1.0, span=0.0, score=score),
+            Measure(name, factor=1.0, span=0.0, largest=100.0, score=score),
             [
                 np.stack([corpus_statistics(by_language[place], *texts) for texts in runs])
                 for by_language, runs in zip(signed, matched.texts, strict=True)

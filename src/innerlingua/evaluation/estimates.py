@@ -6,7 +6,7 @@ with two repairs without which it covers far too seldom (`docs/comparing.md` has
 - Near 0 and 1 few samples differ, or none, and the plain bootstrap's interval shrinks to a point. For bounded scores
   every replicate draws, beside the samples, two imagined ones, which differ as far as they can, one each way. This is
   the adjustment of Bonett and Price (2012, J. Educ. Behav. Stat. 37) for paired proportions, in the form of a
-  bootstrap.
+  bootstrap. Like all samples they stand for a meaning: one that is drawn is drawn in all languages of a mean.
 - With few clusters the percentiles lie too close. They are taken further out, as far as Student's t lies beyond the
   normal distribution and the standard error with C - 1 beyond that with C (Hesterberg, 2015, Am. Stat. 69, "expanded
   percentile").
@@ -77,13 +77,15 @@ class Spread:
 
 
 def imagined(values: Floats, counts: Floats, span: float, rng: np.random.Generator, *, low: float) -> Floats:
-    """Replicates `values` of means over `counts` samples, with two imagined samples of values `low` and `span` added.
+    """Replicates `values` (R, L) of means over `counts` samples, with two imagined ones, of `low` and `span`, added.
 
-    How often a replicate draws each is Poisson with mean 1. For differences `low` is -`span`, for scores 0.
+    How often a replicate draws each is Poisson with mean 1, in all languages alike: where few samples differ, languages
+    may well differ on the same meanings, and nothing that was seen says otherwise. For differences `low` is -`span`,
+    for scores 0.
     """
     if not span:
         return values
-    above, below = rng.poisson(1.0, size=(2, *values.shape))
+    above, below = rng.poisson(1.0, size=(2, len(values), 1))
     with_them: Floats = (values * counts + span * above + low * below) / (counts + above + below)
     return with_them
 
@@ -121,12 +123,14 @@ def mixed_spread(samples: float, clusters: int, seeds: list[tuple[float, float, 
     return Spread(math.sqrt(samples), math.sqrt(extra) if seeds else None, math.sqrt(total), freedom)
 
 
-def t_interval(difference: float, spread: Spread, level: float) -> tuple[float, float] | None:
-    """Student's interval. None without degrees of freedom."""
+def t_interval(
+    difference: float, spread: Spread, level: float, largest: float = math.inf
+) -> tuple[float, float] | None:
+    """Student's interval, within -`largest` to `largest`. None without degrees of freedom."""
     if spread.freedom <= 0:
         return None
     half = t_quantile((1 + level) / 2, spread.freedom) * spread.total
-    return difference - half, difference + half
+    return max(-largest, difference - half), min(largest, difference + half)
 
 
 def t_p(difference: float, spread: Spread) -> float:

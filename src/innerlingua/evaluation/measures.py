@@ -10,6 +10,7 @@ Shapes: n samples, k statistics per sample; scores are computed over any leading
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,18 +31,21 @@ class Measure:
         name: as it is shown: accuracy, F1, chrF++, BLEU.
         factor: what a score is multiplied with to be shown in points of 100.
         span: the largest difference of two scores of one sample, for means of bounded scores; 0 for anything else.
+        largest: the largest difference that two scores can have.
         score: (sums of statistics (..., k), numbers of samples (...)) -> scores (...).
     """
 
     name: str
     factor: float
     span: float
+    largest: float
     score: Callable[[Floats, Floats], Floats]
 
 
 def mean_measure(name: str, *, bounded: bool) -> Measure:
     """The mean of the samples' scores; `bounded` says that they lie between 0 and 1."""
-    return Measure(name, factor=100.0 if bounded else 1.0, span=1.0 if bounded else 0.0, score=_mean)
+    factor, span, largest = (100.0, 1.0, 1.0) if bounded else (1.0, 0.0, math.inf)
+    return Measure(name, factor=factor, span=span, largest=largest, score=_mean)
 
 
 def _mean(sums: Floats, counts: Floats) -> Floats:

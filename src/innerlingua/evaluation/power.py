@@ -11,6 +11,10 @@ difference itself.
 *Anything else.* The estimate over its standard error is noncentral t, and the smallest difference is the
 noncentrality with the wanted power, times the standard error.
 
+*Swaps.* A permutation test over C clusters has p-values no smaller than 2 / 2^C, and no smaller than 2 / 2^D where only
+D of them differ. So D must be large enough, and the smallest difference is at least the one at which that many clusters
+differ, all one way, with the wanted power: noncentral t knows nothing of it and promises too much where few differ.
+
 Card et al. (2020, EMNLP, "With Little Power Comes Great Responsibility") show how many comparisons in the field could
 never have found what they report.
 """
@@ -26,7 +30,14 @@ from numpy.typing import NDArray
 
 from innerlingua.evaluation.distributions import special, t_quantile
 
-__all__ = ["POWER", "sign_test_power", "smallest_for_sign_test", "smallest_for_t_test"]
+__all__ = [
+    "POWER",
+    "least_for_swaps",
+    "sign_test_power",
+    "smallest_for_sign_test",
+    "smallest_for_swaps",
+    "smallest_for_t_test",
+]
 
 Ints = NDArray[np.int64]
 
@@ -85,6 +96,24 @@ def smallest_for_t_test(standard_error: float, freedom: float, *, alpha: float, 
 
     answer = _bisect(reached, float(edges[-1]) + 10)
     return None if answer is None else answer * standard_error
+
+
+def least_for_swaps(alpha: float) -> int:
+    """How many clusters must differ, all in one direction, before random swaps can reject at `alpha`."""
+    return math.ceil(1 - math.log2(alpha) - 1e-9)
+
+
+def smallest_for_swaps(clusters: int, size: float, *, alpha: float, power: float = POWER) -> float | None:
+    """The difference at which, with probability `power`, enough of `clusters` differ for a permutation test to reject.
+
+    `size` is what one cluster that differs adds to the difference. None when even all clusters would be too few.
+    """
+    least = least_for_swaps(alpha)
+    if clusters < least:
+        return None
+    # P(Binomial(C, q) >= least) is the regularised incomplete beta function of q.
+    share = float(special().betaincinv(least, clusters - least + 1, power))
+    return share * clusters * size
 
 
 def _discordant(samples: int, share: float, alpha: float) -> tuple[Ints, Ints, NDArray[np.float64]]:
