@@ -89,6 +89,20 @@ def test_answers_that_were_cut_or_could_not_be_read_are_counted_beside(tmp_path:
     assert statuses == [{"answered": 42, "cut": 5, "unparsed": 3, "overlong": 0}]
 
 
+def test_translations_that_were_cut_are_not_called_zero(tmp_path: Path) -> None:
+    rows = [
+        {**row, "hypothesis": "moja mbili", "reference": "moja mbili tatu", "status": "cut", "score": 50.0}
+        for row in rows_of("news_into", "swh_Latn", np.zeros(4))
+    ]
+    folders = [
+        write_folder(tmp_path / name, {("news_into", "swh_Latn"): rows}, metric="chrf++", chance=None) for name in "ab"
+    ]
+    for words in ((), ("--markdown",)):
+        text = run(*folders, *words)
+        assert "ot whole translations, scored as far as they go: " in text
+        assert "scored 0" not in text
+
+
 def test_a_mark_stands_where_settings_differ(tmp_path: Path) -> None:
     scores = {("mmlu", "hin_Deva"): answers(np.random.default_rng(1), 50, 0.5)}
     a = write_scores(tmp_path / "a", scores)

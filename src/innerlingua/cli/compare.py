@@ -200,6 +200,8 @@ def _short(label: str, width: int) -> str:
 
 def _unanswered(result: Comparison, rows: list[Difference]) -> list[str]:
     """What was cut, unparsed or overlong, by language and run; and which scores cannot be told from guessing."""
+    from innerlingua.evaluation.wording import without_answer
+
     lines = []
     for row in rows:
         if row.kind == "overall":
@@ -210,7 +212,7 @@ def _unanswered(result: Comparison, rows: list[Difference]) -> list[str]:
             if lost:
                 parts.append(f"{label} {', '.join(f'{count} {reason}' for reason, count in lost.items())}")
         if parts:
-            lines.append(f"without an answer, scored 0: {row.language}: {'; '.join(parts)}")
+            lines.append(f"{without_answer(row.measure)}: {row.language}: {'; '.join(parts)}")
     guesses = {
         result.score(row, label).chance
         for row in rows

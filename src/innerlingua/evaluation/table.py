@@ -14,7 +14,8 @@ from innerlingua.evaluation.store import read_run, read_summaries
 
 __all__ = ["results_table"]
 
-_HEAD = ("run", "language", "n", "score", "95 % interval", "anchor", "against chance", "cut", "unparsed", "overlong")
+_BESIDE = "against chance"
+_HEAD = ("run", "language", "n", "score", "95 % interval", "anchor", _BESIDE, "cut", "unparsed", "overlong")
 
 
 def results_table(folders: Sequence[Path], *, wanted: Sequence[tuple[str, str]] | None = None) -> str:
@@ -33,7 +34,8 @@ def results_table(folders: Sequence[Path], *, wanted: Sequence[tuple[str, str]] 
     for benchmark, entries in by_benchmark.items():
         order = sorted(entries, key=lambda pair: (not pair[1]["anchor"], pair[1]["language"]))
         rows = [_row(label, entry, anchors.get((benchmark, label))) for label, entry in order]
-        parts.append(f"{_title(benchmark, order[0][1])}\n{_aligned([_HEAD, *rows])}")
+        head = tuple("BLEU" if name == _BESIDE and order[0][1]["metric"] == "chrf++" else name for name in _HEAD)
+        parts.append(f"{_title(benchmark, order[0][1])}\n{_aligned([head, *rows])}")
     return "\n\n".join(parts)
 
 
@@ -46,7 +48,7 @@ def _title(benchmark: str, entry: Mapping[str, Any]) -> str:
 def _row(label: str, entry: Mapping[str, Any], anchor: float | None) -> tuple[str, ...]:
     if entry["metric"] == "chrf++":
         corpus = entry["corpus"]
-        score, interval, beside = f"{corpus['chrf++']:.2f}", "", f"BLEU {corpus['bleu']:.2f}"
+        score, interval, beside = f"{corpus['chrf++']:.2f}", "", f"{corpus['bleu']:.2f}"
         anchored = ""
     else:
         score = f"{100 * entry['score']:.1f}"

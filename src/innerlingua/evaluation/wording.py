@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-__all__ = ["Verdict", "digits_for", "p_text", "points", "sentence", "verdict"]
+__all__ = ["Verdict", "digits_for", "p_text", "points", "sentence", "verdict", "without_answer"]
 
 Verdict = Literal["better", "worse", "noise", "uncorrected", "same"]
 """better and worse: p after correction is at most alpha. uncorrected: only before correction it is. same: no sample
@@ -34,6 +34,13 @@ def points(value: float, digits: int, *, signed: bool = False) -> str:
 def p_text(p: float) -> str:
     """A p-value in three decimals, `<.001` below them."""
     return "<.001" if p < 0.001 else f"{p:.3f}".removeprefix("0") if p < 1 else "1"
+
+
+def without_answer(measure: str) -> str:
+    """What precedes the counts of samples that were cut, unparsed or overlong, by what they are scored by."""
+    if measure in ("chrF++", "BLEU"):
+        return "not whole translations, scored as far as they go"
+    return "without an answer, scored 0"
 
 
 def sentence(

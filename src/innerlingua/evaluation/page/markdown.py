@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from innerlingua.evaluation.outcome import Comparison, Difference
-from innerlingua.evaluation.wording import digits_for, p_text, points
+from innerlingua.evaluation.wording import digits_for, p_text, points, without_answer
 
 __all__ = ["CORRECTED", "markdown", "method_in_words"]
 
@@ -72,7 +72,8 @@ def _table(comparison: Comparison, benchmark: str, measure: str) -> str:
         for label in labels
         if (totals := _unanswered(comparison, benchmark, measure, label))
     ]
-    below = f"\n\nWithout an answer, scored 0: {_escaped('; '.join(lost))}." if lost else ""
+    lead = without_answer(measure)
+    below = f"\n\n{lead[0].upper()}{lead[1:]}: {_escaped('; '.join(lost))}." if lost else ""
     return f"**{_escaped(benchmark)}**, {_escaped(measure)}{chance}\n\n" + "\n".join(lines) + below
 
 

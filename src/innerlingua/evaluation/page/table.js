@@ -53,7 +53,7 @@ function drawUnanswered() {
   const columns = Object.entries(data.methods).flatMap(([name, method]) => method.folders.map((folder, index) => ({ name, index, title: method.folders.length > 1 ? `${name}, run ${index + 1}` : name })));
   const rows = ordered(differences()).filter((row) => row.kind !== "overall").filter((row) => columns.some(({ name, index }) => unanswered([scoreOf(row, name).statuses[index]])));
   byId("unanswered").hidden = !rows.length;
-  byId("unanswered-caption").textContent = rows.length ? "They count as wrong (score 0). Cut: the token limit ended the text before an answer stood. Unparsed: no answer was found in the text. Overlong: the prompt had no room in the model's context. A difference that comes from these is one of form, not of knowledge." : "Every sample of this benchmark was answered under every run.";
+  byId("unanswered-caption").textContent = rows.length ? (["chrF++", "BLEU"].includes(rows[0].measure) ? "They are scored as far as they go, the empty ones 0. " : "They count as wrong (score 0). ") + "Cut: the token limit ended the text before an answer stood. Unparsed: no answer was found in the text. Overlong: the prompt had no room in the model's context. A difference that comes from these is one of form, not of knowledge." : "Every sample of this benchmark was answered under every run.";
   byId("unanswered").replaceChildren(make("thead", {}, make("tr", {}, make("th", { class: "text", scope: "col" }, "Language"), ...columns.map(({ title }) => make("th", { scope: "col" }, title)))),
     make("tbody", {}, ...rows.map((row) => make("tr", {}, make("td", { class: "text" }, longName(row)), ...columns.map(({ name, index }) => make("td", {}, unanswered([scoreOf(row, name).statuses[index]]) || "–"))))));
 }
