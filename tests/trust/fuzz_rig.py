@@ -171,8 +171,13 @@ def ends_well(done: Done, room: Path, before: dict[str, bytes | str]) -> bool:
     return done.code == 0
 
 
-def keep(target: str, tallies: Sequence[Counter[str]], *, through: str, takes: bool = True) -> None:
-    """Hold that both outcomes were seen (one, where no input `takes`), and write the row of a soak."""
+def keep(
+    target: str, tallies: Sequence[Counter[str]], *, through: str, takes: bool = True, writes: bool = False
+) -> None:
+    """Hold that both outcomes were seen (one, where no input `takes`), and write the row of a soak.
+
+    `writes` says that the files before and after each input were compared, too.
+    """
     total = sum(tallies, Counter[str]())
     assert total["taken"] > 0 or not takes
     assert total["refused"] > 0
@@ -181,5 +186,5 @@ def keep(target: str, tallies: Sequence[Counter[str]], *, through: str, takes: b
         f"valid files with changed bytes and values, through {through}",
         total["tried"],
         "inputs",
-        f"no traceback, no hang, no half-written file; {total['taken']:,} taken, {total['refused']:,} refused",
+        f"no traceback, no hang{', no half-written file' if writes else ''}; {total['taken']:,} taken, {total['refused']:,} refused",
     )

@@ -193,5 +193,6 @@ def test_a_few_inputs(target: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("target", TARGETS)
 def test_many_inputs(target: str, tmp_path: Path) -> None:
     check, through, _, many = TARGETS[target]
-    keep(target, [explore(check(tmp_path), many)], through=through, takes=target != "the command on recipes")
+    takes = target != "the command on recipes"
+    keep(target, [explore(check(tmp_path), many)], through=through, takes=takes, writes=True)
     assert not list((tmp_path / "here").iterdir())
