@@ -186,5 +186,6 @@ def keep(
         f"valid files with changed bytes and values, through {through}",
         total["tried"],
         "inputs",
-        f"no traceback, no hang{', no half-written file' if writes else ''}; {total['taken']:,} taken, {total['refused']:,} refused",
+        f"no traceback, no hang{', no half-written file' if writes else ''}; "
+        f"{total['taken']:,} taken, {total['refused']:,} refused",
     )
