@@ -29,7 +29,7 @@ from transformers import PreTrainedTokenizerFast
 
 from tiny import tiny_model
 
-GROSS = 300.0
+GROSS = 900.0
 """Seconds after which a run counts as hanging."""
 
 STEPS, SAVE_STEPS = 24, 3

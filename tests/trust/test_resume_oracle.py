@@ -110,7 +110,7 @@ SETTINGS = {
             At("os.rename", "killed/.train_result.json."),
         ],
     ),
-    "two processes": ([], 2, [later(random.Random(6), 5), Seen("scheduler.pt")]),
+    "two processes": ([], 2, [later(random.Random(6), 5), Seen("model.safetensors")]),
 }
 
 

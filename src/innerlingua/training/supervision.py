@@ -24,6 +24,8 @@ def refuse_unsupervised(datasets: Mapping[str, Any]) -> None:
     The first label of a row counts for nothing: its token is predicted from nothing.
     """
     for name, dataset in datasets.items():
+        if isinstance(dataset, Mapping):  # several evaluation sets by name
+            refuse_unsupervised({f"{name}[{inner!r}]": rows for inner, rows in dataset.items()})
         if not isinstance(dataset, Dataset) or "labels" not in dataset.column_names:
             continue
         columns = [column for column in ("id", "labels") if column in dataset.column_names]
