@@ -471,7 +471,7 @@ def test_two_runs_of_one_name_must_be_seeds(tmp_path: Path) -> None:
 BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "scores missing": (
         lambda b: (b / "samples" / "mmlu.swh_Latn.jsonl").unlink(),
-        "mmlu.swh_Latn.jsonl cannot be read",
+        "mmlu.swh_Latn.jsonl is missing",
     ),
     "samples cut short": (lambda b: _cut(b / "samples" / "mmlu.swh_Latn.jsonl", -40), "cannot be read"),
     "samples cut at a line": (lambda b: _drop(b / "samples" / "mmlu.swh_Latn.jsonl"), "do not belong together"),
@@ -487,7 +487,11 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no run.json": (lambda b: (b / "run.json").unlink(), "no results of a run in it"),
     "NaN": (lambda b: _replace(b, '"score": 1.0', '"score": NaN'), "'q\\d+' is nan"),
     "infinity": (lambda b: _replace(b, '"score": 1.0', '"score": Infinity'), "'q\\d+' is inf"),
-    "accuracy 3": (lambda b: _replace(b, '"score": 1.0', '"score": 3.0'), "has accuracy 3, which is not in 0 to 1"),
+    "accuracy 3": (lambda b: _replace(b, '"score": 1.0', '"score": 3.0'), "do not belong together"),
+    "an answer turned right": (lambda b: _replace(b, '"score": 0.0', '"score": 1.0'), "mean of the samples' scores"),
+    "a score that is a truth value": (lambda b: _replace(b, '"score": 1.0', '"score": true'), "no sample of this"),
+    "results of no name": (lambda b: (b / "results.json").write_text('{"schema": 1}'), "lists no results; delete it"),
+    "results in another folder": (lambda b: _summary(b, language="../x"), "name no benchmark and language"),
     "no score": (lambda b: _replace(b, '"score": 1.0, ', ""), "no sample of this version"),
     "a score that is text": (lambda b: _replace(b, '"score": 1.0', '"score": "high"'), "swh_Latn"),
     "a score that is null": (lambda b: _replace(b, '"score": 1.0', '"score": null'), "swh_Latn"),

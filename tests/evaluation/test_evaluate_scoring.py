@@ -149,11 +149,11 @@ def test_what_is_written_is_read(stored: Path) -> None:
         ("results.json", None, "nothing in this run is finished"),
         ("results.json", "[]", "results.json is damaged"),
         ("results.json", '{"schema": 1, "results": [{"benchmark": "b"}]}', "results.json is damaged"),
-        ("samples/b.swh_Latn.jsonl", None, "cannot be read"),
+        ("samples/b.swh_Latn.jsonl", None, "is missing"),
         ("samples/b.swh_Latn.jsonl", "", "is empty"),
         ("samples/b.swh_Latn.jsonl", "{}\n", "1: no sample of this version"),
         ("samples/b.swh_Latn.jsonl", "[]\n", "cannot be read"),
-        ("samples/b.swh_Latn.jsonl", '{"id": "0", "sco', "cannot be read"),
+        ("samples/b.swh_Latn.jsonl", '{"id": "0", "sco', r"cannot be read \(line 1: Unterminated string"),
     ],
 )
 def test_damage_is_named(stored: Path, file: str, change: str | None, words: str) -> None:

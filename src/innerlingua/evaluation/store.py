@@ -59,6 +59,18 @@ and was never run. All but the first are counted apart and have score 0, except 
 as it goes."""
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+\Z")
+_ENTRY: Final = (
+    "benchmark",
+    "language",
+    "anchor",
+    "metric",
+    "n",
+    "score",
+    "chance",
+    "task_version",
+    "benchmark_version",
+)
+_SUMMARIES_REMEDY: Final = "delete it, and run `innerlingua evaluate` again: it is made anew from the samples"
 
 
 @dataclass(frozen=True)
@@ -213,13 +225,33 @@ def read_run(folder: Path) -> dict[str, Any]:
         inside = sorted(child.name for child in folder.iterdir() if (child / RUN).is_file()) if folder.is_dir() else []
         hint = f"; the runs in it are {', '.join(str(folder / name) for name in inside[:8])}" if inside else ""
         raise DataError(f"{folder}: {what}{hint}; `innerlingua evaluate MODEL --tasks ... -o DIR` makes them")
-    return _read_json(path)
+    run = _read_json(path)
+    for key in ("model", "settings"):
+        if not isinstance(run.get(key, {}), dict):
+            raise DataError(f"{path} is damaged: its {key} are {run[key]!r}; evaluate into another folder")
+    return run
 
 
 def read_summaries(folder: Path) -> list[dict[str, Any]]:
     """The entries of `results.json`; none where nothing is finished. Raises `DataError` when it is damaged."""
     path = folder / RESULTS
-    return list(_read_json(path)["results"]) if path.is_file() else []
+    if not path.is_file():
+        return []
+    entries = _read_json(path, remedy=_SUMMARIES_REMEDY).get("results")
+    if not isinstance(entries, list):
+        raise DataError(f"{path} is damaged: it lists no results; {_SUMMARIES_REMEDY}")
+    seen = set()
+    for entry in entries:
+        lacking = [key for key in _ENTRY if not isinstance(entry, dict) or key not in entry]
+        if lacking:
+            raise DataError(f"{path} is damaged: an entry has no {lacking[0]}; {_SUMMARIES_REMEDY}")
+        names = (entry["benchmark"], entry["language"])
+        if not all(isinstance(name, str) and _NAME.match(name) for name in names):
+            raise DataError(f"{path} is damaged: {names!r} name no benchmark and language; {_SUMMARIES_REMEDY}")
+        if names in seen:
+            raise DataError(f"{path} is damaged: {' '.join(names)} is in it twice; {_SUMMARIES_REMEDY}")
+        seen.add(names)
+    return entries
 
 
 def read_results(folder: str | Path) -> RunResults:
@@ -235,33 +267,35 @@ def read_results(folder: str | Path) -> RunResults:
     if not path.is_file():
         raise DataError(f"{folder}: nothing in this run is finished (no {RESULTS}); run `innerlingua evaluate` again")
     tables = {}
-    entries = _read_json(path)["results"]
-    if not isinstance(entries, list):
-        raise DataError(f"{path} is damaged: it lists no results; delete it, and run `innerlingua evaluate` again")
-    for entry in entries:
+    for entry in read_summaries(folder):
         try:
             key = (entry["benchmark"], entry["language"])
             tables[key] = _samples(samples_path(folder, *key), entry)
-        except (KeyError, TypeError) as error:
-            raise DataError(
-                f"{path} is damaged ({error!r}): delete it, and run `innerlingua evaluate` again"
-            ) from error
+        except TypeError as error:
+            raise DataError(f"{path} is damaged ({error}); {_SUMMARIES_REMEDY}") from error
     return RunResults(label=str(run.get("label", folder.name)), run=run, tables=tables)
 
 
 def read_sample_rows(path: Path) -> list[dict[str, Any]]:
     """The lines of a file of samples. Raises `DataError` when it is missing or damaged."""
     remedy = "delete the file, and run `innerlingua evaluate` again to compute it anew"
+    if not path.exists():
+        raise DataError(f"{path} is missing, though {RESULTS} names it; run `innerlingua evaluate` again")
     rows = []
+    number = 0
     try:
         for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):  # not at U+2028
             if not line:
                 continue
             row = json.loads(line)
-            whole = {"id", "score", "status", "hash"} <= row.keys() and isinstance(row["score"], int | float)
+            whole = {"id", "score", "status", "hash"} <= row.keys() and type(row["score"]) in (int, float)
             if not whole or row["status"] not in STATUSES:
                 raise DataError(f"{path}:{number}: no sample of this version; {remedy}")
+            if not math.isfinite(row["score"]):
+                raise DataError(f"{path}:{number}: the score of {row['id']!r} is {row['score']}, no number; {remedy}")
             rows.append(row)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path} cannot be read (line {number}: {error.msg}); {remedy}") from error
     except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise DataError(f"{path} cannot be read ({error}); {remedy}") from error
     if not rows:
@@ -276,6 +310,12 @@ def _samples(path: Path, entry: Mapping[str, Any]) -> Samples:
         raise DataError(
             f"{path} and {RESULTS} beside it do not belong together; delete the file of samples and run "
             "`innerlingua evaluate` again"
+        )
+    if entry["n"] != len(rows) or not _mean_is(entry["score"], rows):
+        raise DataError(
+            f"{path} and {RESULTS} beside it do not belong together: the mean of the samples' scores is not the one "
+            "that is stored, so one of the two was changed. Delete the file of samples and run `innerlingua evaluate` "
+            "again"
         )
     texts = None
     if all("hypothesis" in row and "reference" in row for row in rows):
@@ -294,16 +334,21 @@ def _samples(path: Path, entry: Mapping[str, Any]) -> Samples:
     )
 
 
+def _mean_is(stored: object, rows: Sequence[Mapping[str, Any]]) -> bool:
+    mean = sum(row["score"] for row in rows) / len(rows)
+    return isinstance(stored, int | float) and math.isclose(stored, mean, rel_tol=1e-9, abs_tol=1e-9)
+
+
 def _write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, ensure_ascii=False, allow_nan=False, indent=1) + "\n")
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path, *, remedy: str = "evaluate into another folder") -> dict[str, Any]:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         schema = record["schema"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise DataError(f"{path} is damaged ({error!r}): evaluate into another folder") from error
+        raise DataError(f"{path} is damaged ({error!r}): {remedy}") from error
     if schema != SCHEMA:
         raise DataError(f"{path} has schema {schema}, and this version reads {SCHEMA}: evaluate into another folder")
     assert isinstance(record, dict)
