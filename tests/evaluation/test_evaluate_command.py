@@ -14,6 +14,7 @@ import pytest
 from evaluate_rig import Done, belebele, read_jsonl, save_model, write_jsonl
 from transformers import PreTrainedTokenizerFast
 
+from innerlingua.evaluation.store import read_results
 from tiny import tiny_model
 
 
@@ -119,14 +120,14 @@ def test_a_language_without_a_name_is_named_by_the_user(run: Callable[..., Done]
             "no folder of local benchmarks: --data DIR or INNERLINGUA",
         ),
         ({"tasks": ["local:global_mmlu"]}, [], "no such local benchmark"),
-        ({"tasks": ["harness:hellaswag"]}, [], "the harness's benchmarks here are belebele, global_mmlu"),
+        ({"tasks": ["harness:hellaswag"]}, [], "the harness has no such benchmark here; known: belebele, global_mmlu"),
         ({"tasks": ["hub:belebele"]}, [], "a benchmark is NAME, local:NAME or harness:NAME"),
         ({"tasks": ["belebele", "local:belebele"]}, [], "belebele is named twice"),
         ({"tasks": ["nowhere/b.jsonl"]}, [], "--tasks nowhere/b.jsonl: no such file"),
         ({"data": "nowhere"}, [], "--data nowhere: no such folder"),
         ({"models": ["nowhere"]}, [], "nowhere: there is no such folder, and it is no name on the hub"),
         ({"models": ["./no/where"]}, [], "./no/where: there is no such folder"),
-        ({}, ["--languages", "swa"], "belebele has no swa"),
+        ({}, ["--languages", "swa"], "unknown language 'swa'; did you mean ssw_Latn (Swati) or swh_Latn"),
         ({"models": [""]}, [], "'' names no model"),
         ({}, ["--anchor", "zzz"], "--anchor: unknown language 'zzz'"),
         ({}, ["--revision", "main"], "is a folder; a revision is of a model of the hub"),
@@ -257,6 +258,56 @@ def test_results_that_are_damaged_are_not_taken_for_results(run: Callable[..., D
     samples.write_text(whole, encoding="utf-8")
     (tmp_path / "out" / "base" / "run.json").write_text("{", encoding="utf-8")
     assert "run.json is damaged" in run("--languages", "swh_Latn").err
+
+
+def test_records_that_were_edited_are_named(run: Callable[..., Done], tmp_path: Path) -> None:
+    words = ("--languages", "swh_Latn", "--limit", "2")
+    run(*words, code=0)
+    folder = tmp_path / "out" / "base"
+    samples = folder / "samples" / "belebele.swh_Latn.jsonl"
+    whole = {path: path.read_text(encoding="utf-8") for path in (samples, folder / "run.json", folder / "results.json")}
+    for path, before, after, message in (
+        (folder / "run.json", '"model": {', '"modell": {', "run.json is damaged: it names no model"),
+        (folder / "run.json", '"settings": {', '"setting": {', "run.json is damaged: it names no settings"),
+        (folder / "results.json", '"results": [', '"result": [', "results.json is damaged: it lists no results"),
+        (
+            folder / "results.json",
+            '"task_version": ',
+            '"version": ',
+            "results.json is damaged: an entry has no task_version",
+        ),
+        (samples, '"score": ', '"score": NaN, "was": ', "the score of 'b"),
+    ):
+        path.write_text(whole[path].replace(before, after), encoding="utf-8")
+        assert message in run(*words).err
+        path.write_text(whole[path], encoding="utf-8")
+    (folder / "results.json").unlink()  # as the messages say: it is made anew from the samples
+    assert "finished before, not computed again" in run(*words, code=0).out
+    assert set(read_results(folder).tables) == {("belebele", "eng_Latn"), ("belebele", "swh_Latn")}
+
+
+def test_ctrl_c_says_that_what_is_finished_stays(
+    run: Callable[..., Done], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from innerlingua.evaluation import running
+
+    finish = running.write_results
+
+    def interrupted(*arguments: Any) -> None:
+        finish(*arguments)
+        raise KeyboardInterrupt
+
+    words = ("--languages", "swh_Latn", "--limit", "2")
+    with monkeypatch.context() as patch:
+        patch.setattr(running, "write_results", interrupted)
+        said = run(*words, code=130).err
+    assert f"ended by Ctrl-C. What was finished is in {tmp_path / 'out'}; the same command goes on" in said
+    assert run(*words, code=0).out.count("finished before") == 1
+
+
+def test_a_misspelt_language_is_no_missing_one(run: Callable[..., Done]) -> None:
+    done = run("--languages", "swh_Latn", "swh_Latm", "--skip-missing")
+    assert "--languages: unknown language 'swh_Latm'; did you mean swh_Latn" in done.err
 
 
 @pytest.mark.parametrize("missing", ["lm_eval", "sacrebleu"])

@@ -134,8 +134,12 @@ def test_a_killed_run_goes_on_to_the_same_results(
     done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=900)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert len(list((out / "base" / "samples").glob("*.jsonl"))) == 3
+    left = [out / "base" / ".results.json.1.part", out / "base" / "samples" / ".belebele.swh_Latn.jsonl.1.part"]
+    for path in left:  # as a kill in the middle of a write leaves them
+        path.write_text("{")
     said = _evaluate([models / "base"], benchmarks, out)
     assert len([line for line in said if "finished before" in line]) == 3
+    assert not any(path.exists() for path in left)
     assert len(list((out / "base" / "samples").iterdir())) == len(list((finished / "base" / "samples").iterdir()))
     _same(out / "base", finished / "base")
 

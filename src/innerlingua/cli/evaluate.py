@@ -11,7 +11,7 @@ from typing import Annotated, Any, cast
 import typer
 
 from innerlingua.cli.many import many_values, split
-from innerlingua.cli.output import say
+from innerlingua.cli.output import fail, say
 from innerlingua.errors import DataError
 from innerlingua.recipe.writable import check_writable
 
@@ -129,7 +129,12 @@ def evaluate(
     from innerlingua.evaluation.table import results_table
 
     command = shlex.join(["innerlingua", *sys.argv[1:]])
-    folders = evaluate_models(specs, chosen, output, settings, command=command, say=say, quiet=not sys.stderr.isatty())
+    quiet = not sys.stderr.isatty()
+    try:
+        folders = evaluate_models(specs, chosen, output, settings, command=command, say=say, quiet=quiet)
+    except KeyboardInterrupt:
+        fail(f"ended by Ctrl-C. What was finished is in {output}; the same command goes on from there")
+        raise SystemExit(130) from None
     wanted = [(benchmark.name, language) for benchmark, asked in chosen.benchmarks for language in asked]
     say(f"\n{results_table(folders, wanted=wanted)}\n")
     if chosen.missing:

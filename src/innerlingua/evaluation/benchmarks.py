@@ -96,6 +96,7 @@ def choose(
             wanted = [code for code in wanted if code != anchor]
         lacking = [code for code in wanted if code not in has]
         if lacking and not skip_missing:
+            check_language(lacking[0], "--languages", known=known_languages(language_names))
             raise DataError(
                 f"{benchmark.name} has no {', '.join(lacking)}; it has {', '.join(has)}. Leave them out of "
                 "--languages, or ask with --skip-missing for what each benchmark has"
@@ -109,6 +110,10 @@ def choose(
         if not asked:
             raise DataError(f"{benchmark.name} has none of the languages asked for; it has {', '.join(has)}")
         benchmarks.append((benchmark, asked))
+    held = {code for benchmark, _ in benchmarks for code in benchmark.languages}
+    for _, code in missing:
+        if code not in held:  # misspelt, it would be missing everywhere, and left out
+            check_language(code, "--languages", known=known_languages(language_names))
     if not any(isinstance(found, ParallelBenchmark) or anchor in asked for found, asked in benchmarks):
         # Benchmarks without the anchor language there are (XCOPA has no English); misspelt codes too.
         check_language(anchor, "--anchor", known=known_languages(language_names))
@@ -121,7 +126,7 @@ def _find(name: str, data: Path | None, anchor: str, names: Mapping[str, str] | 
         raise DataError(f"--tasks {name}: {where}: is unknown; a benchmark is NAME, local:NAME or harness:NAME")
     if where == "harness":
         if bare not in HARNESS:
-            raise DataError(f"--tasks {name}: the harness's benchmarks here are {', '.join(HARNESS)}")
+            raise DataError(f"--tasks {name}: the harness has no such benchmark here{nearest(bare, HARNESS)}")
         return HARNESS[bare]
     if os.sep in bare or bare.endswith(ENDINGS):
         return _from_path(Path(bare), anchor, names)

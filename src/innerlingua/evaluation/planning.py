@@ -19,7 +19,15 @@ from innerlingua.evaluation.local import drawn
 from innerlingua.evaluation.models import ModelSpec, identity
 from innerlingua.evaluation.scoring import sample_hash
 from innerlingua.evaluation.settings import Settings, recorded
-from innerlingua.evaluation.store import read_run, read_sample_rows, read_summaries, samples_path
+from innerlingua.evaluation.store import (
+    RESULTS,
+    RUN,
+    benchmark_version,
+    read_run,
+    read_sample_rows,
+    read_summaries,
+    samples_path,
+)
 
 __all__ = ["Plan", "make_plan", "versions"]
 
@@ -69,11 +77,16 @@ def make_plan(spec: ModelSpec, chosen: Chosen, folder: Path, settings: Settings,
             task = task_version(benchmark, language)
             entry = stored.get((benchmark.name, language))
             hashes = _hashes(benchmark, language, settings.limit)
-            there = [row["hash"] for row in read_sample_rows(path)] if hashes is not None else None
-            if (entry is not None and entry["task_version"] != task) or hashes != there:
+            there = [str(row["hash"]) for row in read_sample_rows(path)]
+            if (entry is not None and entry["task_version"] != task) or (hashes is not None and hashes != there):
                 raise DataError(
                     f"{path}: results of another version of {benchmark.name} in {language} (the questions or the way "
                     "they are asked have changed since). Evaluate into another folder, or delete this file"
+                )
+            if entry is not None and benchmark_version(task, there) != entry["benchmark_version"]:
+                raise DataError(
+                    f"{path} and {RESULTS} beside it do not belong together; delete the file of samples, and the same "
+                    "command computes it anew"
                 )
             finished.append((benchmark, language))
     return Plan(spec, folder, run, begun, left, finished)
@@ -89,6 +102,9 @@ def _hashes(benchmark: Benchmark, language: str, limit: int | None) -> list[str]
 def _same(stored: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
     """Raise `DataError` when a folder holds the results of another model or other settings."""
     remedy = "evaluate into another folder (-o), or under another --label"
+    for key in ("model", "settings"):
+        if key not in stored:
+            raise DataError(f"{folder / RUN} is damaged: it names no {key}; {remedy}")
     for key in ("path", "revision", "commit", "adapter"):
         if stored["model"].get(key) != now["model"][key] and not _moved(stored["model"], now["model"], key):
             before, after = stored["model"].get(key), now["model"][key]

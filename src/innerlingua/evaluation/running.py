@@ -286,6 +286,9 @@ def _alone(folder: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise DataError(f"{folder}: another process writes results here; wait for it, or use another -o") from error
+        for place in (folder, folder / "samples"):
+            for part in place.glob(".*.part"):  # of a process that was killed while it wrote; none writes now
+                part.unlink()
         try:
             yield
         finally:
