@@ -35,7 +35,8 @@ def invoke(*words: str) -> Done:
     """The command's own entry point in this process, its exit code and its two streams."""
     from innerlingua.cli import main
 
-    out, err = io.StringIO(), io.StringIO()
+    # As a real stream, which takes no half of a surrogate pair.
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
     code: Any = 0
     with (
         mock.patch.object(sys, "argv", ["innerlingua", *words]),
@@ -47,7 +48,7 @@ def invoke(*words: str) -> Done:
             main()
         except SystemExit as left:
             code = left.code
-    return Done(int(code or 0), out.getvalue(), err.getvalue())
+    return Done(int(code or 0), *(stream.buffer.getvalue().decode() for stream in (out, err)))
 
 
 def refused(done: Done, *says: str) -> None:

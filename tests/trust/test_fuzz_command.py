@@ -24,13 +24,21 @@ from routing_report.stored_profiles import write_profile
 Check = Callable[[random.Random], bool]
 
 
+def fresh(folder: Path) -> Path:
+    """Where the files of the next input go; those of the last one are removed."""
+    room = folder / "room"
+    if room.exists():
+        shutil.rmtree(room)
+    return room
+
+
 def pair_files(folder: Path) -> Check:
     """`data pair`, into each format, and `data check`."""
     rows = pairs(6)
     lines = "".join(json.dumps(row) + "\n" for row in rows).encode()
 
     def check(rng: random.Random) -> bool:
-        room = folder / "room"
+        room = fresh(folder)
         room.mkdir()
         content = mutated(rng, lines) if rng.random() < 0.5 else lines_changed(rng, rows)
         source = room / "rows.jsonl"
@@ -45,7 +53,6 @@ def pair_files(folder: Path) -> Check:
         if ends_well(done, room, before):
             assert set(census(room)) == {"rows.jsonl", out.name, "out.card.md"}
             assert len(read_pairs(out, missing_anchor="keep").dataset) > 0
-        shutil.rmtree(room)
         return done.code == 0
 
     return check
@@ -60,16 +67,14 @@ def recipes(folder: Path) -> Check:
     write_rows(folder / "rows.jsonl", pairs())
 
     def check(rng: random.Random) -> bool:
-        room = folder / "room"
+        room = fresh(folder)
         room.mkdir()
         path = room / "recipe.yaml"
         path.write_bytes(mutated(rng, text) if rng.random() < 0.4 else dumped(changed(rng, values)))
         before = census(room)
         fixed = ["--model.path", "./nowhere", "--data.train", "../rows.jsonl", "--trainer.output-dir", "out"]
         done = invoke("train", str(path), *(fixed if rng.random() < 0.5 else fixed[:4]))
-        taken = ends_well(done, room, before)
-        shutil.rmtree(room)
-        return taken
+        return ends_well(done, room, before)
 
     return check
 
@@ -81,7 +86,7 @@ def profiles(folder: Path) -> Check:
     files = {path.name: path.read_bytes() for path in base.iterdir()}
 
     def check(rng: random.Random) -> bool:
-        room = folder / "room"
+        room = fresh(folder)
         shutil.copytree(base, room / "profile")
         name = rng.choice(list(files))
         both = name.endswith(".json") and rng.random() < 0.7
@@ -97,7 +102,6 @@ def profiles(folder: Path) -> Check:
             assert page.read_text(encoding="utf-8").rstrip().endswith("</html>")
             json.loads((tables / "report.json").read_text())
             assert not list(room.rglob(".*"))
-        shutil.rmtree(room)
         return done.code == 0
 
     return check
@@ -110,7 +114,7 @@ def results(folder: Path) -> Check:
     names = [path.relative_to(runs[0]) for path in (runs[0] / "run.json", runs[0] / "results.json", *samples[:2])]
 
     def check(rng: random.Random) -> bool:
-        room = folder / "room"
+        room = fresh(folder)
         shutil.copytree(runs[0], room / "base")
         path = room / "base" / rng.choice(names)
         whole = path.read_bytes()
@@ -127,7 +131,6 @@ def results(folder: Path) -> Check:
         done = invoke(*words, "--html", str(page), *rng.choice(([], ["--json"], ["--markdown"])))
         if ends_well(done, room, before):
             assert page.read_text(encoding="utf-8").rstrip().endswith("</html>")
-        shutil.rmtree(room)
         return done.code == 0
 
     return check
@@ -145,7 +148,7 @@ def priors(folder: Path) -> Check:
     names = sorted(path.name for path in (folder / "made" / "prior").iterdir() if path.is_file())
 
     def check(rng: random.Random) -> bool:
-        room = folder / "room"
+        room = fresh(folder)
         shutil.copytree(folder / "made", room)
         path = room / "prior" / rng.choice(names)
         if rng.random() < 0.2:
@@ -159,7 +162,6 @@ def priors(folder: Path) -> Check:
         done = invoke(*words, "--trainer.output-dir", str(room))
         taken = ends_well(done, room, before)
         assert census(room) == before
-        shutil.rmtree(room)
         return taken
 
     return check

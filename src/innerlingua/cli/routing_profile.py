@@ -166,7 +166,7 @@ def compare(
 
     result = compare_profiles(read_profile(a), read_profile(b), layers=None if layers is None else _layers(layers))
     if as_json:
-        typer.echo(json.dumps(result, ensure_ascii=False, allow_nan=False))
+        typer.echo(json.dumps(result, allow_nan=False))  # ASCII, whatever the terminal takes
     else:
         _table(result)
 

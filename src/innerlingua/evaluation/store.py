@@ -58,6 +58,7 @@ STATUSES: Final = ("answered", "cut", "unparsed", "overlong")
 and was never run. All but the first are counted apart and have score 0, except that a cut translation is scored as far
 as it goes."""
 
+_ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _NAME = re.compile(r"[A-Za-z0-9_-]+\Z")
 _ENTRY: Final = (
     "benchmark",
@@ -287,7 +288,7 @@ def read_sample_rows(path: Path) -> list[dict[str, Any]]:
         for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):  # not at U+2028
             if not line:
                 continue
-            row = json.loads(line)
+            row = _parsed(line)
             whole = {"id", "score", "status", "hash"} <= row.keys() and type(row["score"]) in (int, float)
             if not whole or row["status"] not in STATUSES:
                 raise DataError(f"{path}:{number}: no sample of this version; {remedy}")
@@ -343,9 +344,20 @@ def _write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, ensure_ascii=False, allow_nan=False, indent=1) + "\n")
 
 
+def _parsed(text: str) -> Any:
+    """The JSON value in `text`. Raises `ValueError`, also for half a surrogate pair, which no output could hold."""
+    value = json.loads(text)
+    if _ESCAPED_SURROGATE.search(text):
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            raise ValueError("it holds half a surrogate pair (such as \\ud800), which is not a character") from error
+    return value
+
+
 def _read_json(path: Path, *, remedy: str = "evaluate into another folder") -> dict[str, Any]:
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = _parsed(path.read_text(encoding="utf-8"))
         schema = record["schema"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(f"{path} is damaged ({error!r}): {remedy}") from error
