@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib.util
 import shutil
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,10 @@ from trajectory_runs import (
     write_rows,
 )
 from transformers import PreTrainedTokenizerFast
+from trl import SFTConfig
+
+from innerlingua.errors import RecipeError
+from innerlingua.recipe.build import refuse_uneven
 
 STEPS, SHORT = 50, 12
 
@@ -63,7 +68,7 @@ def split(batch: int, accumulation: int) -> dict[str, Any]:
 
 
 def two(base: str, batch: int, *, zero: int | None = None) -> Setting:
-    """Two processes with micro-batches of `batch` rows each."""
+    """Two processes with micro-batches of `batch` rows each: two or four, so that both have as many of them."""
     return Setting(base, {"trainer": split(batch, GLOBAL_BATCH // 2 // batch)}, zero_stage=zero, processes=2)
 
 
@@ -72,6 +77,7 @@ BASES: dict[str, dict[str, Any]] = {
     "lora": {"peft": {"r": 4, "alpha": 8, "router": "lora"}},
     "live": {"alignment": {"anchor": "live"}},
     "in order": {"trainer": {"train_sampling_strategy": "sequential"}},
+    "eight rows": {"data": {"train": "{world}/eight.jsonl"}},
 }
 CHECKPOINTED = {"trainer": {"gradient_checkpointing": True}}
 
@@ -93,6 +99,10 @@ PROPERTIES: dict[str, tuple[str, list[Setting]]] = {
             Setting("live", {"trainer": {"pad_to_multiple_of": 64}}),
         ],
     ),
+    "trajectory: packing": (
+        "eight rows a step, packed into rows of 256 tokens against padded",
+        [Setting("eight rows", {"data": {"packing": True}})],
+    ),
     "trajectory: order of rows in a batch": (
         "each batch of the file turned round",
         [Setting("in order", {"data": {"train": "{world}/turned.jsonl"}})],
@@ -102,8 +112,8 @@ PROPERTIES: dict[str, tuple[str, list[Setting]]] = {
         [Setting("full", CHECKPOINTED), Setting("lora", CHECKPOINTED)],
     ),
     "trajectory: two processes, DDP": (
-        "2 x 2, 4 x 1 and 1 x 4 in each of two processes against 8 x 1 in one; full, LoRA, live anchors",
-        [two("full", 2), two("lora", 4), two("live", 1)],
+        "2 x 2 and 4 x 1 in each of two processes against 8 x 1 in one; full, LoRA, live anchors",
+        [two("full", 2), two("lora", 4), two("live", 4)],
     ),
 }
 ZERO: dict[str, tuple[str, list[Setting]]] = {
@@ -135,7 +145,7 @@ class Runs:
 
     def make(self, setting: Setting, steps: int) -> Trajectory:
         self._count += 1
-        changes = merged(BASES[setting.base], self._placed(setting.changes))
+        changes = self._placed(merged(BASES[setting.base], setting.changes))
         launch = None if setting.processes == 1 else LAUNCH
         if setting.zero_stage is not None:
             launch = deepspeed_launch(self._folder, setting.zero_stage)
@@ -180,6 +190,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTokenize
     left.save_pretrained(world / "left")
     batches = [rows()[start : start + GLOBAL_BATCH][::-1] for start in range(0, len(rows()), GLOBAL_BATCH)]
     write_rows(world / "turned.jsonl", [row for batch in batches for row in batch])
+    write_rows(world / "eight.jsonl", rows()[:GLOBAL_BATCH])
     return Runs(world, tmp_path_factory.mktemp("runs"))
 
 
@@ -198,6 +209,27 @@ def test_a_split_batch_with_more_padding_is_the_same_training(runs: Runs) -> Non
 
 def test_two_processes_are_the_same_training(runs: Runs) -> None:
     check(runs.distance(two("full", 2), SHORT), within=WITHIN, weights=WEIGHTS)
+
+
+@pytest.mark.parametrize(
+    ("rows", "batch", "changes", "refused"),
+    [
+        (47, 1, {}, True),  # 24 micro-batches in one process, 23 in the other
+        (47, 2, {}, False),
+        (44, 8, {}, False),
+        (49, 8, {}, True),
+        (47, 1, {"dataloader_drop_last": True}, False),
+        (47, 1, {"accelerator_config": {"even_batches": True}}, False),
+    ],
+)
+def test_processes_that_would_wait_for_each_other_are_refused(
+    tmp_path: Path, rows: int, batch: int, changes: dict[str, Any], refused: bool
+) -> None:
+    given = {"accelerator_config": {"even_batches": False}} | changes
+    args = SFTConfig(str(tmp_path), per_device_train_batch_size=batch, use_cpu=True, bf16=False, **given)
+    refuse_uneven(args, 1, rows)
+    with pytest.raises(RecipeError, match="even_batches: false") if refused else nullcontext():
+        refuse_uneven(args, 2, rows)
 
 
 # -- the whole matrix --------------------------------------------------------------------------------------------------

@@ -58,6 +58,8 @@ def listed_model(*, vocab_size: int, num_experts: int = 8) -> PreTrainedModel:
 
 def trained(folder: Path, batch: int, accumulation: int, **changes: Any) -> Trainer:
     """Six steps on the rows in `folder`, with sixteen experts of which two are used by a token, and a live anchor."""
+    # First: under arguments that name ZeRO-3, transformers takes a model apart while it makes it.
+    model = listed_model(vocab_size=VOCAB, num_experts=16)
     args = config(
         folder,
         per_device_train_batch_size=batch,
@@ -67,7 +69,7 @@ def trained(folder: Path, batch: int, accumulation: int, **changes: Any) -> Trai
         **changes,
     )
     trainer = Trainer(
-        model=listed_model(vocab_size=VOCAB, num_experts=16),
+        model=model,
         args=args,
         train_dataset=load_from_disk(folder / "rows"),
         processing_class=PreTrainedTokenizerFast.from_pretrained(folder / "tokenizer"),

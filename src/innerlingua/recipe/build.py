@@ -66,6 +66,7 @@ __all__ = [
     "begin",
     "make_trainer",
     "refuse_no_step",
+    "refuse_uneven",
     "resolved",
     "run_prior",
     "run_training",
@@ -125,6 +126,8 @@ def _run_training(recipe: Recipe, *, resume: bool, overwrite: bool, say: Say) ->
     tokenizer = load_tokenizer(recipe.model)
     rows, recipe = read_rows(recipe, tokenizer, say)
     refuse_no_step(args, state.num_processes, len(rows.train))
+    if not recipe.data.packing:
+        refuse_uneven(args, state.num_processes, len(rows.train))
     record |= rows.digests() | {"sources": _sources(recipe, rows)}
     if resume:
         _refuse_drift(folder, recipe, record)
@@ -341,6 +344,7 @@ def make_trainer(given: Ingredients, rows: Dataset, evaluation: Dataset | None, 
         full = tokens / (packed * recipe.data.max_length)
         given.say(f"packed: {len(rows):,} rows in {packed:,} of {recipe.data.max_length} tokens, {full:.1%} full")
         refuse_no_step(given.args, PartialState().num_processes, packed)
+        refuse_uneven(given.args, PartialState().num_processes, packed)
     check_trainable(trainer.model, trained, adapted=adapted)
     _keep_small_steps(trainer, given)
     trainable = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
@@ -381,6 +385,21 @@ def refuse_no_step(args: SFTConfig, processes: int, rows: int) -> None:
         raise RecipeError(
             f"trainer.dataloader_drop_last: data.train has {rows} rows, which do not fill one batch of {batch}, so "
             "none would be trained on: lower trainer.per_device_train_batch_size, or leave dataloader_drop_last out"
+        )
+
+
+def refuse_uneven(args: SFTConfig, processes: int, rows: int) -> None:
+    """Refuse rows that give some processes one micro-batch more than others, which would wait for them for ever."""
+    given = args.accelerator_config
+    if given.even_batches or given.split_batches or args.dataloader_drop_last:
+        return
+    batches = -(-rows // args.per_device_train_batch_size)
+    if batches % processes:
+        raise RecipeError(
+            f"trainer.accelerator_config: even_batches: false with {rows} rows leaves {batches} micro-batches of "
+            f"{args.per_device_train_batch_size} for {processes} processes: some would have one more and wait for the "
+            "others for ever. Leave even_batches out, set trainer.dataloader_drop_last: true, or choose another "
+            "trainer.per_device_train_batch_size"
         )
 
 
