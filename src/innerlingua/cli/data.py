@@ -287,9 +287,11 @@ def pair(
     innerlingua data pair ntrex.jsonl.gz --only swh_Latn -o train.jsonl
     innerlingua data pair sw.csv --language swh_Latn --anchors en.csv -o train.jsonl
     """
-    from innerlingua.data.card import write_pair_card
+    from innerlingua.data.card import card_path, write_pair_card
+    from innerlingua.data.files import check_beside
     from innerlingua.data.joining import pair as join
 
+    check_beside([card_path(output)], overwrite=overwrite, inputs=[*targets, *(anchors or [])])
     joined = join(
         targets,
         output,

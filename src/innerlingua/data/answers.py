@@ -31,6 +31,8 @@ __all__ = [
 Extractor = Callable[[str], str | None]
 """A model's text -> its final answer, or None when it gives none."""
 
+_LONGEST: Final = 1000
+"""Characters of the longest answer that is calculated with: a longer one is a text, and costs the parser minutes."""
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
 _NUMBER = re.compile(r"[-+]?(?:\d[\d,]*\.?\d*|\.\d+)(?:/\d+)?")
 _SAID = re.compile(r"answer\s*(?:is|:)\s*\(?\s*\**\(?([A-Z])\b", re.IGNORECASE)
@@ -116,6 +118,8 @@ def same_answer(found: str, gold: str) -> bool:
         return first == second
     if not (re.search(r"[\d\\]", one) and re.search(r"[\d\\]", other)) and not re.search(r"[=^+*/\\()]", one + other):
         return False  # two words: nothing to calculate
+    if max(len(one), len(other)) > _LONGEST:
+        return False
     return _equal_mathematics(one, other)
 
 

@@ -18,7 +18,7 @@ from innerlingua.data.joining import Joined
 from innerlingua.data.licences import is_non_commercial
 from innerlingua.data.wording import counted
 
-__all__ = ["LICENCE_NOTE", "card_path", "today", "write_card", "write_pair_card"]
+__all__ = ["LICENCE_NOTE", "beside", "card_path", "today", "write_card", "write_pair_card"]
 
 LICENCE_NOTE: Final = (
     "Licences are what rows state, or what is known of the source that they name; where they are not stated, look "
@@ -31,10 +31,15 @@ _PLAIN: Final = re.compile(r"[A-Za-z]+([_-][A-Za-z0-9]+)+")  # a code that YAML 
 
 def card_path(output: Path) -> Path:
     """Where the card of an output lies: `train.parquet` -> `train.card.md`."""
+    return beside(output, "card.md")
+
+
+def beside(output: Path, ending: str) -> Path:
+    """A file that belongs to an output: `train.parquet`, `card.md` -> `train.card.md`."""
     name = output.name
-    for ending in (".jsonl.gz", ".jsonl", ".parquet"):
-        name = name.removesuffix(ending)
-    return output.with_name(f"{name}.card.md")
+    for own in (".jsonl.gz", ".jsonl", ".parquet"):
+        name = name.removesuffix(own)
+    return output.with_name(f"{name}.{ending}")
 
 
 def today() -> str:

@@ -21,7 +21,7 @@ from innerlingua.errors import DataError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["check_output", "replaced", "write_rows", "write_tables", "write_text"]
+__all__ = ["check_beside", "check_name", "check_output", "replaced", "write_rows", "write_tables", "write_text"]
 
 _ENDINGS = (".jsonl", ".jsonl.gz", ".parquet")
 
@@ -35,17 +35,18 @@ def check_output(path: str | Path, *, overwrite: bool, inputs: Sequence[Any] = (
         inputs: what is read; an output never takes the place of an input.
 
     Raises:
-        DataError: it exists and `overwrite` is false, its ending names no format, it is one of the inputs, or a
-            folder that `save_to_disk` did not write, or its own folder is a file.
+        DataError: it exists and `overwrite` is false, its ending names no format, it is one of the inputs or lies in
+            one, or is a folder that `save_to_disk` did not write, a pipe or a device, or its own folder is a file.
     """
     out = Path(path)
+    check_name(out)
     if not out.name or out.name in (".", ".."):
         raise DataError(f"{path}: give the output a name of its own")
     if out.suffix and not out.name.endswith(_ENDINGS):
         raise DataError(f"{path}: unknown format; an output ends with {', '.join(_ENDINGS)}, or is a folder's name")
-    for given in inputs:
-        if isinstance(given, str | Path) and out.exists() and Path(given).exists() and out.samefile(given):
-            raise DataError(f"{path}: is an input as well; inputs are never changed. Choose another name.")
+    _check_inputs(out, inputs)
+    if out.exists() and not out.is_file() and not out.is_dir():
+        raise DataError(f"{path}: a pipe or a device; rows are written to files. Choose another name.")
     if out.exists() and not overwrite:
         raise DataError(f"{path}: exists already; choose another name, or --overwrite")
     if out.is_dir() and (out.suffix or not _is_dataset(out)):
@@ -56,6 +57,56 @@ def check_output(path: str | Path, *, overwrite: bool, inputs: Sequence[Any] = (
     if not os.access(folder, os.W_OK):
         raise DataError(f"{path}: nothing can be written in {folder}")
     return out
+
+
+def check_beside(paths: Sequence[Path], *, overwrite: bool, inputs: Sequence[Any] = ()) -> None:
+    """Refuse, before any work, to write what goes beside an output over something that is not ours.
+
+    Args:
+        paths: what will be written beside it.
+        overwrite: whether what is there may be replaced, such as by a run that goes on from its own journal.
+        inputs: what is read.
+
+    Raises:
+        DataError: one of the paths is an input, a folder, or there already while `overwrite` is false.
+    """
+    for path in paths:
+        _check_inputs(path, inputs, ", which is written beside the output,")
+        if path.is_dir():
+            raise DataError(f"{path}: a folder, where a file is written beside the output; choose another output")
+        if path.exists() and not overwrite:
+            raise DataError(
+                f"{path}: exists already, and is written beside the output; choose another output, or --overwrite"
+            )
+
+
+def check_name(path: Path) -> None:
+    """Refuse a file name that no UTF-8 text can hold: it goes into rows, cards and messages.
+
+    Raises:
+        DataError: with the name, its odd bytes spelt out.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"{str(path)!a}: the name is not UTF-8, and goes into rows and cards; rename it") from error
+
+
+def _check_inputs(out: Path, inputs: Sequence[Any], told: str = "") -> None:
+    for given in inputs:
+        if not isinstance(given, str | Path):
+            continue
+        path = Path(given)
+        if not path.exists() and ":" in path.name:  # `folder:split`
+            path = path.with_name(path.name.rsplit(":", 1)[0])
+        if not path.exists():
+            continue
+        inside = any((path / name).is_file() for name in ("state.json", "dataset_dict.json")) and (
+            out.resolve().is_relative_to(path.resolve())
+        )
+        if inside or (out.exists() and out.samefile(path)):
+            where = f"lies in the input {given}" if inside else "is an input as well"
+            raise DataError(f"{out}:{told} {where}; inputs are never changed. Choose another name.")
 
 
 def _is_dataset(folder: Path) -> bool:
@@ -76,7 +127,7 @@ def replaced(path: Path) -> Iterator[Path]:
         if temporary.is_file():
             with temporary.open("rb") as written:
                 os.fsync(written.fileno())
-        if path.is_dir():
+        if path.is_dir() and temporary.is_dir():
             # Out of the way first: at every moment one of the two is whole.
             before = path.with_name(f"{temporary.name}.before")
             path.replace(before)

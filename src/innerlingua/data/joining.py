@@ -211,7 +211,10 @@ class _Join:
         if self.left_out:
             return f"{names}: no target in the languages of --only; {counted(self.left_out, 'row')} in others"
         if self.anchors:
-            return f"{names}: only anchors ({self._anchor_language}) and no targets; give files of targets as well"
+            return (
+                f"{names}: only anchors ({self._anchor_language}) and no targets; give files of targets as well, with "
+                "rows in them"
+            )
         return f"{names}: no rows"
 
     def rows(self, source: Source) -> Iterator[tuple[int, dict[str, Any]]]:

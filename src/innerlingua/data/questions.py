@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from innerlingua.data.answers import extract_boxed
 from innerlingua.data.languages import ENGLISH, check_language
-from innerlingua.data.rows import row_id_of
+from innerlingua.data.rows import group_of, row_id_of
 from innerlingua.data.sources import Source
 from innerlingua.errors import DataError
 
@@ -67,8 +67,8 @@ def read_questions(
         DataError: a row is in none of the layouts, lacks an id or an answer, repeats an id in one language, or its
             choices do not fit its answer.
     """
-    seen: dict[tuple[str, str], tuple[str, str]] = {}
-    for source in sources:
+    seen: dict[tuple[str, str], tuple[int, int, str]] = {}
+    for index, source in enumerate(sources):
         for number, row in source.rows():
             where = source.place(number)
             for question in _questions(row, where, source.unit, number, source.name):
@@ -76,20 +76,20 @@ def read_questions(
                 if languages is not None and question.language not in languages:
                     continue
                 key = (question.id, question.language)
-                before = seen.setdefault(key, (where, question.text))
-                if before[0] == where:
+                *first, text = seen.setdefault(key, (index, number, question.text))
+                if first == [index, number]:
                     yield question
-                elif before[1] != question.text or "anchor_prompt" not in row:
+                elif text != question.text or "anchor_prompt" not in row:
                     raise DataError(
                         f"{where} (id {question.id!r}): the id occurs twice in {question.language}, first at "
-                        f"{before[0]}. Rename or remove one of the two."
+                        f"{sources[first[0]].place(first[1])}. Rename or remove one of the two."
                     )
 
 
 def _questions(row: dict[str, Any], where: str, unit: str, number: int, name: str) -> Iterator[Question]:
     row_id = row_id_of(row, where)
     where = f"{where} (id {row_id!r})"
-    group = None if row.get("group") is None else str(row["group"])
+    group = group_of(row, where)
     origin = {"file": name.replace("\\", "/").rsplit("/", 1)[-1], unit: number}
     origin |= {column: row[column] for column in ("source", "license") if isinstance(row.get(column), str)}
     for language, text, choices, answer in _sides(row, where):
@@ -120,6 +120,8 @@ def _sides(row: dict[str, Any], where: str) -> Iterator[tuple[str, str, tuple[st
         yield language, text, choices, known if known is not None else _worked(row.get("output"))
     elif isinstance(row.get("items"), dict):
         for code, item in row["items"].items():
+            if item is None:
+                continue  # Parquet holds every language in every row, null where there is none
             if not isinstance(item, dict):
                 raise DataError(f"{where}: items[{code!r}] must be an object with the question in it")
             text = "\n\n".join(str(item[name]) for name in _ITEM if item.get(name))
@@ -128,7 +130,11 @@ def _sides(row: dict[str, Any], where: str) -> Iterator[tuple[str, str, tuple[st
             yield code, text, _choices(item.get("choices"), where), answer(code, item.get("answers"))
     elif isinstance(row.get("question"), dict):
         for code, text in row["question"].items():
-            yield code, str(text), choices, answer(code)
+            if text is None:
+                continue
+            if not isinstance(text, str):
+                raise DataError(f"{where}: question[{code!r}] must be text, not {text!r}")
+            yield code, text, choices, answer(code)
     elif isinstance(row.get("question"), str):
         parts = [row[name] for name in ("passage", "context", "question") if isinstance(row.get(name), str)]
         yield language, "\n\n".join(parts), choices, answer(language)
@@ -153,6 +159,9 @@ def _choices(value: Any, where: str) -> tuple[str, ...]:
         return ()
     if not isinstance(value, list) or not 2 <= len(value) <= len(_LETTERS):
         raise DataError(f"{where}: choices must be a list of 2 to {len(_LETTERS)} texts")
+    for choice in value:
+        if isinstance(choice, bool) or not isinstance(choice, str | int | float) or not str(choice).strip():
+            raise DataError(f"{where}: choices hold {choice!r}; each must be a text (or a number), none of them empty")
     return tuple(str(choice) for choice in value)
 
 
@@ -180,7 +189,7 @@ def _gold(answer: Any, choices: tuple[str, ...], where: str) -> str:
     if choices:
         if text in choices:
             return _LETTERS[choices.index(text)]
-        if text.upper() not in _LETTERS[: len(choices)]:
+        if text.upper() not in tuple(_LETTERS[: len(choices)]):
             raise DataError(f"{where}: answer {text!r} is neither a choice nor the letter of one")
         return text.upper()
     return text

@@ -16,11 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
+from innerlingua.data.files import check_name
 from innerlingua.data.lines import Row, json_row, text_line
 from innerlingua.data.wording import counted
 from innerlingua.errors import DataError, nearest
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from datasets import Dataset
 
 __all__ = ["Row", "Source", "open_sources"]
@@ -94,12 +96,16 @@ def _open(path: str | Path | Dataset) -> Source:
     if not file.exists() and ":" in file.name:
         stem, split = file.name.rsplit(":", 1)
         file = file.with_name(stem)
+    check_name(file)
     if not file.exists():
-        raise DataError(f"{path}: no such file{_nearest_file(file)}")
+        told = ": a link that leads nowhere" if file.is_symlink() else f": no such file{_nearest_file(file)}"
+        raise DataError(f"{path}{told}")
     if file.is_dir():
         return _folder(str(path), file, split)
     if split is not None:
         raise DataError(f"{path}: a split ({split!r}) can be chosen only in a folder of save_to_disk; {file} is a file")
+    if not file.is_file():
+        raise DataError(f"{path}: a pipe or a device, and rows are read more than once; write them to a file first")
     suffixes = file.name.lower().removesuffix(".gz")
     if suffixes.endswith(_JSON_LINES):
         return Source(str(path), "line", lambda: _json_lines(str(path), file))
@@ -167,7 +173,7 @@ def _dataset_source(name: str, dataset: Dataset) -> Source:
     def rows() -> Iterator[tuple[int, Row]]:
         number = 0
         for table in dataset.with_format("arrow").iter(batch_size=_BATCH):
-            for row in table.to_pylist():
+            for row in _rows(name, table, number):
                 yield number, row
                 number += 1
 
@@ -182,11 +188,35 @@ def _parquet(name: str, file: Path) -> Iterator[tuple[int, Row]]:
     try:
         with pq.ParquetFile(file) as parquet:
             for batch in parquet.iter_batches(batch_size=_BATCH):
-                for row in batch.to_pylist():
+                for row in _rows(name, batch, number):
                     yield number, row
                     number += 1
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last one, of names in the footer
         raise DataError(f"{name}: cannot be read as Parquet after row {number}: {error}") from error
+
+
+def _rows(name: str, batch: pa.Table | pa.RecordBatch, number: int) -> list[Row]:
+    """The rows of a batch whose first one has this number; Arrow holds values that Python cannot."""
+    names = batch.schema.names
+    twice = sorted({column for column in names if names.count(column) > 1})
+    if twice:
+        raise DataError(f"{name}: the column {twice[0]!r} occurs twice; give each column one name")
+    try:
+        return cast(list[Row], batch.to_pylist())
+    except (ValueError, OverflowError, KeyError) as error:  # text that is not UTF-8, a date or a time zone beyond all
+        last = number + batch.num_rows - 1
+        raise DataError(
+            f"{name}, rows {number} to {last}: {_unreadable(batch)}. Mend the column, or drop it."
+        ) from error
+
+
+def _unreadable(batch: pa.Table | pa.RecordBatch) -> str:
+    for column, values in zip(batch.schema.names, batch.columns, strict=True):
+        try:
+            values.to_pylist()
+        except (ValueError, OverflowError, KeyError) as error:
+            return f"column {column!r} ({values.type}) holds what cannot be read: {error}"
+    return "a column holds what cannot be read"
 
 
 def _json_lines(name: str, file: Path) -> Iterator[tuple[int, Row]]:

@@ -44,15 +44,16 @@ def read_texts(sources: Sequence[Source], language: str, known: Mapping[str, str
     Raises:
         DataError: a row lacks an id or a text, repeats an id, or has an unknown language or a text of another type.
     """
-    seen: dict[str, str] = {}
-    for source in sources:
+    seen: dict[str, tuple[int, int]] = {}
+    for index, source in enumerate(sources):
         for number, row in source.rows():
             where = source.place(number)
             row_id = row_id_of(row, where)
             where = f"{where} (id {row_id!r})"
-            if seen.setdefault(row_id, where) != where:
+            if (first := seen.setdefault(row_id, (index, number))) != (index, number):
                 raise DataError(
-                    f"{where}: the id occurs twice, first at {seen[row_id]}. Rename or remove one of the two."
+                    f"{where}: the id occurs twice, first at {sources[first[0]].place(first[1])}. Rename or remove "
+                    "one of the two."
                 )
             code = str(row.get("language") or row.get("lang") or language)
             check_language(code, where, known=known)

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from innerlingua.data.asking import Backend, ModelSpec, Sampling, first_rows, require_whole
-from innerlingua.data.card import LICENCE_NOTE, card_path, today, write_card
-from innerlingua.data.files import check_output, write_rows
+from innerlingua.data.card import LICENCE_NOTE, beside, today, write_card
+from innerlingua.data.files import check_beside, check_output, write_rows
 from innerlingua.data.hashes import hash_of
 from innerlingua.data.identify import Identifier, load_identifier
 from innerlingua.data.languages import ENGLISH, check_language, known_languages
@@ -108,6 +108,9 @@ def translate(
     out = check_output(output, overwrite=overwrite or (retry_failed and journal_path.exists()), inputs=paths)
     if not out.name.endswith((".jsonl", ".jsonl.gz")):
         raise DataError(f"{output}: translate writes JSON Lines; give a name that ends with .jsonl or .jsonl.gz")
+    # A journal says that what lies beside is an earlier run's.
+    own = overwrite or journal_path.exists()
+    check_beside([beside(out, "set_aside.jsonl"), beside(out, "card.md")], overwrite=own, inputs=paths)
     if tries < 1:
         raise DataError(f"--tries {tries}: at least 1")
     if restart and retry_failed:
@@ -304,8 +307,7 @@ def _ask(run: _Run, journal: Journal, *, partial: bool, quiet: bool) -> None:
 
 
 def _write(run: _Run, journal: Journal, out: Path, settings: dict[str, Any], licences: Licences) -> Translated:
-    stem = card_path(out).name.removesuffix(".card.md")
-    aside_path = out.with_name(f"{stem}.set_aside.jsonl")
+    aside_path = beside(out, "set_aside.jsonl")
     counts: Counter[str] = Counter(rows=len(run.rows), asked=0, translated=0, set_aside=0, unanswered=0)
     languages: Counter[str] = Counter(dict.fromkeys(run.targets, 0))
     reasons: Counter[str] = Counter()

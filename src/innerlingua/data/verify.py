@@ -17,8 +17,8 @@ from typing import Any, Final
 
 from innerlingua.data.answers import Extractor, extract_boxed, extract_choice, extractor, same_answer, same_text
 from innerlingua.data.asking import ModelSpec, Sampling, first_rows, require_whole
-from innerlingua.data.card import LICENCE_NOTE, card_path, today, write_card
-from innerlingua.data.files import check_output, write_rows
+from innerlingua.data.card import LICENCE_NOTE, beside, today, write_card
+from innerlingua.data.files import check_beside, check_output, write_rows
 from innerlingua.data.hashes import hash_of
 from innerlingua.data.languages import ENGLISH, check_language, known_languages
 from innerlingua.data.licences import Licences
@@ -33,6 +33,7 @@ __all__ = ["LABELS", "Verified", "verify"]
 
 LABELS: Final = ("correct-correct", "correct-incorrect", "incorrect-correct", "incorrect-incorrect")
 """Right in the anchor's language, then right in the target's."""
+_BESIDE: Final = ("labels.jsonl", "rejected.jsonl", "card.md")
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,10 @@ def verify(
     out = check_output(output, overwrite=overwrite, inputs=paths)
     if not out.name.endswith((".jsonl", ".jsonl.gz")):
         raise DataError(f"{output}: verify writes JSON Lines; give a name that ends with .jsonl or .jsonl.gz")
+    journal_path = out.with_name(f"{out.name}.journal")
+    # A journal says that what lies beside is an earlier run's.
+    own = overwrite or journal_path.exists()
+    check_beside([beside(out, ending) for ending in _BESIDE], overwrite=own, inputs=paths)
     if samples < 1 or not 0 < agreement <= 1:
         raise DataError(
             f"--samples {samples}, --agreement {agreement}: at least one sample, and a share above 0, up to 1"
@@ -152,7 +157,7 @@ def verify(
         "non_commercial": non_commercial,
         "limit": limit,
     }
-    with Journal(out.with_name(f"{out.name}.journal"), job, restart=restart) as journal:
+    with Journal(journal_path, job, restart=restart) as journal:
         _ask(questions, chosen, journal, model, sampling, samples, partial, quiet)
         judged = [(q, _verdict(q, chosen.prompt(q), journal, sampling, samples, agreement, take)) for q in questions]
         made = {"model": model.model, "revision": model.revision, "settings": asdict(sampling), "samples": samples}
@@ -285,8 +290,7 @@ def _write(
     journal: Path,
 ) -> Verified:
     anchor_language = settings["anchor_language"]
-    stem = card_path(out).name.removesuffix(".card.md")
-    labels, rejected = out.with_name(f"{stem}.labels.jsonl"), out.with_name(f"{stem}.rejected.jsonl")
+    labels, rejected = (beside(out, ending) for ending in _BESIDE[:2])
 
     def row(question: Question, verdict: _Verdict) -> dict[str, Any]:
         template = templates.of(question)

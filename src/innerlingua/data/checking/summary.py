@@ -57,8 +57,11 @@ def render(report: CheckReport) -> RenderableType:
         parts += [
             Padding(Text(_shortened(place, [*report.sources, *report.overlap])), (0, 0, 0, 2)) for place in places
         ]
+    alone = sum(language.without_anchor for language in report.languages.values())
+    if alone:
+        parts.append(Text(f"{counted(alone, 'row')} without an anchor: `data pair` joins them; `train` refuses them"))
     if not report.problems:
-        parts.append(Text("nothing wrong was found", style="green"))
+        parts.append(Text("nothing else wrong was found" if alone else "nothing wrong was found", style="green"))
     return Group(*parts)
 
 

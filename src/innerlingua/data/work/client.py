@@ -127,13 +127,16 @@ class ChatClient:
             raise Retryable("the answer holds half a surrogate pair, which is not a character")
         model = answer.get("model")
         if isinstance(model, str) and _bare(model) != self._endpoint.expected:
+            name = self._http.told(_bare(model))
             raise DataError(
-                f"{self._endpoint.url} answers as {model!r} where {self._endpoint.expected!r} was asked for. If "
-                f"that is the model you mean, say so by --reply-model {_bare(model)!r}; otherwise mend --model or "
-                "the server."
+                f"{self._endpoint.url} answers as {self._http.told(model)!r} where {self._endpoint.expected!r} was "
+                f"asked for. If that is the model you mean, say so by --reply-model {name!r}; otherwise mend --model "
+                "or the server."
             )
-        ended = "length" if finish in _CUT else finish
-        return Reply(text, ended if isinstance(ended, str) else None, model if isinstance(model, str) else None)
+        # What is kept goes into rows and the journal: a server that repeats the key puts it there as well.
+        model = self._http.redact(model) if isinstance(model, str) else None
+        ended = "length" if finish in _CUT else self._http.redact(finish) if isinstance(finish, str) else None
+        return Reply(self._http.redact(text), ended, model)
 
 
 def _bare(model: str) -> str:

@@ -150,9 +150,13 @@ class JsonClient:
             )
         raise Refused(f"status {told}")
 
+    def redact(self, text: str) -> str:
+        """A server's words without the key."""
+        return self._key.redact(text)
+
     def told(self, text: str) -> str:
         """A server's words for a message: short, one line, without the key."""
-        words = " ".join(self._key.redact(text).split())
+        words = " ".join(self.redact(text).split())
         return words if len(words) <= _QUOTED else words[:_QUOTED] + "..."
 
 
