@@ -178,6 +178,18 @@ def test_the_launcher_says_in_which_type_the_anchors_are_computed(
     assert record["fingerprint"]["compute"] == "bfloat16"
 
 
+def test_a_run_whose_steps_are_all_made_makes_no_other(run: Invoke, whole: Path, tmp_path: Path) -> None:
+    # Ended after its last checkpoint, in the middle of an epoch, whose other rows transformers would go on with.
+    output = shutil.copytree(whole, tmp_path / "out")
+    for name in ("model.safetensors", "train_result.json"):
+        (output / name).unlink()
+    run(output, *STEPS, "--resume")
+    assert list(unequal(output, whole)) == []
+    result = json.loads((output / "train_result.json").read_text())
+    assert result["steps"] == 9
+    assert "train_loss" not in result["metrics"]
+
+
 # -- signals -----------------------------------------------------------------------------------------------------------
 
 

@@ -69,13 +69,13 @@ def whole_run(world: Path, folder: Path, *options: str, processes: int = 1) -> P
 def test_three_kills(world: Path, tmp_path: Path) -> None:
     steps = ["--trainer.max-steps", "9"]
     moments = [
-        At("os.rename", "killed/.prior."),
         later(random.Random(8), 4),
         At("open", f"{checkpoint(2)}trainer_state.json"),
+        At("os.rename", "killed/.saving/model.safetensors"),
     ]
     places, output = killed_run(world, tmp_path, moments, *steps)
-    assert places[0] == "storing the prior"
-    assert places[2].startswith("writing a checkpoint")
+    assert places[1].startswith("writing a checkpoint")
+    assert places[2] == "saving the model"
     assert list(unequal(output, whole_here(world, tmp_path / "whole", *steps))) == []
 
 

@@ -187,7 +187,7 @@ def _run_training(recipe: Recipe, *, resume: bool, overwrite: bool, say: Say) ->
                 "prior": record["prior"],
                 "steps": trainer.state.global_step,
                 "distributed": _distribution(trainer),
-                "metrics": _last_values(trainer.state.log_history),
+                "metrics": _last_values(trainer.state.log_history, trained=_steps_made(trainer, checkpoint) > 0),
                 "files": files,
             }
             run.write_json(folder / run.RESULT, result)
@@ -462,11 +462,18 @@ def _distribution(trainer: Trainer) -> dict[str, Any]:
     }
 
 
-def _last_values(history: list[dict[str, float]]) -> dict[str, float]:
+def _steps_made(trainer: Trainer, checkpoint: Path | None) -> int:
+    """The steps of this process; none for a run that was resumed after its last one."""
+    before = 0 if checkpoint is None else int(checkpoint.name.rpartition("-")[2])
+    return int(trainer.state.global_step) - before
+
+
+def _last_values(history: list[dict[str, float]], *, trained: bool) -> dict[str, float]:
     merged: dict[str, float] = {}
     for entry in history:
         merged |= entry
-    return merged
+    # The Trainer's mean loss and speed are those of this process; over no step, they are numbers of nothing.
+    return {key: value for key, value in merged.items() if trained or not key.startswith("train_")}
 
 
 def _versions() -> dict[str, str]:

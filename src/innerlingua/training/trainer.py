@@ -152,7 +152,13 @@ class Trainer(SFTTrainer):  # type: ignore[misc]  # TRL is not typed
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], Tensor | int | None]:
-        """The micro-batches of one step; counts the pairs of each term over all of them and all ranks."""
+        """The micro-batches of one step; counts the pairs of each term over all of them and all ranks.
+
+        None are left for a run that is resumed after its last step. transformers would make one more.
+        """
+        if 0 < self.state.max_steps <= self.state.global_step:
+            self.control.should_training_stop = True
+            return [], None
         batches, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
         if self.terms:
             counts = torch.zeros(len(self.terms), dtype=torch.long)
