@@ -129,7 +129,7 @@ def _missing_part(checkpoint: Path) -> str | None:
     if index is not None:
         shards = index.get("weight_map") if isinstance(index, dict) else None
         names = {str(name) for name in shards.values()} if isinstance(shards, dict) else set()
-        absent = sorted(name for name in names if "\0" in name or not (checkpoint / name).is_file())
+        absent = sorted(name for name in names if not _is_there(checkpoint / name))
         if absent:
             return f"{absent[0]} is missing"
     for sharded in (*checkpoint.glob("pytorch_model_fsdp_*"), *checkpoint.glob("optimizer_*")):
@@ -138,9 +138,17 @@ def _missing_part(checkpoint: Path) -> str | None:
     latest = checkpoint / "latest"
     if latest.is_file():
         named = latest.read_text(encoding="utf-8", errors="replace").strip()
-        if not named or not (checkpoint / named).is_dir():
+        if not named or not _is_there(checkpoint / named):
             return f"the folder {named or 'that latest should name'} is missing"
     return None
+
+
+def _is_there(path: Path) -> bool:
+    """Whether something is at `path`; a name that no file can have is that of nothing."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
 
 
 def _whole(path: Path) -> bool:
