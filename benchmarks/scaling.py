@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset
-from protocol import interval, pairs_of, timed, write_result
+from protocol import CLOCKS, interval, pairs_of, timed, write_result
 from rich.console import Console
 from rich.table import Table
 from tokenizer import tiny_tokenizer  # beside this file
@@ -52,9 +52,9 @@ EXPLAINED_ABOVE = 1.1
 class Sizes:
     """A step of the size from which one at a time is doubled; `spans` 0 stands for whole rows."""
 
-    tokens: int = 64
+    tokens: int = 128
     layers: int = 4
-    experts: int = 32
+    experts: int = 64
     batch: int = 4
     spans: int = 0
     prior: int = 0  # at least the rows of a step
@@ -69,6 +69,7 @@ class Sizes:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=40, help="pairs of steps of each size (default 40)")
+    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: processor's time, for a busy machine")
     names = ("tokens", "layers", "experts", "batch", "spans", "prior")
     parser.add_argument("--sizes", nargs="+", choices=names, default=list(names))
     parser.add_argument("--doublings", type=int, default=DOUBLINGS)
@@ -80,13 +81,16 @@ def main() -> None:
     rows: dict[str, Any] = {}
     for name in args.sizes:
         steps = [start.times(name, 2**power) for power in range(args.doublings + 1)]
-        seconds = [measure(sizes, pairs=args.pairs, title=f"{name} {getattr(sizes, name)}") for sizes in steps]
+        seconds = [
+            measure(sizes, pairs=args.pairs, clock=args.clock, title=f"{name} {getattr(sizes, name)}")
+            for sizes in steps
+        ]
         rows[name] = row_of([getattr(sizes, name) for sizes in steps], seconds)
-    write_result(args.output, {"start": asdict(start), "hidden": HIDDEN, "slopes": rows})
+    write_result(args.output, {"start": asdict(start), "clock": args.clock, "hidden": HIDDEN, "slopes": rows})
     show(rows)
 
 
-def measure(sizes: Sizes, *, pairs: int, title: str) -> np.ndarray:
+def measure(sizes: Sizes, *, pairs: int, clock: str, title: str) -> np.ndarray:
     """Seconds without and with the term, (pairs, 2)."""
     model = router_model(sizes)
     term, batch_of = (whole_rows if sizes.spans == 0 else spans)(sizes, model)
@@ -107,7 +111,7 @@ def measure(sizes: Sizes, *, pairs: int, title: str) -> np.ndarray:
         total, count = term.loss(captured, batch)
         torch.autograd.grad(loss + total / count, parameters, allow_unused=True)
 
-    return pairs_of(timed(without), timed(with_term), pairs=pairs, title=title, warm_up=3)
+    return pairs_of(timed(without, clock), timed(with_term, clock), pairs=pairs, title=title, warm_up=3)
 
 
 def router_model(sizes: Sizes) -> PreTrainedModel:

@@ -27,13 +27,13 @@ from __future__ import annotations
 
 import argparse
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from counted import flops, peak_bytes, saved_bytes
-from protocol import Ratio, compare, row_of, timed, write_result
+from protocol import CLOCKS, Ratio, compare, row_of, timed, write_result
 from rich.console import Console
 from rich.table import Table
 from straightforward import StraightforwardTrainer
@@ -76,18 +76,21 @@ def main() -> None:
     parser.add_argument("--tuning", nargs="+", choices=TUNINGS, default=list(TUNINGS))
     parser.add_argument("--checkpointing", nargs="+", choices=("off", "on"), default=["off", "on"])
     parser.add_argument("--rows", nargs="*", choices=ROWS, default=list(ROWS), help="ratios beside A/A (default all)")
+    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: processor's time, for a busy machine")
     add_model_arguments(parser, hidden=512, layers=8, experts=16, top_k=4, tokens=128, batch=4)
     parser.add_argument("--output", type=Path, default=Path("runs/benchmarks/step.json"))
     args = parser.parse_args()
 
     console = Console(width=130)
-    result: dict[str, Any] = {"sizes": sizes_of(args), "configurations": {}}
+    result: dict[str, Any] = {"sizes": sizes_of(args), "clock": args.clock, "configurations": {}}
     for tuning in args.tuning:
         for checkpointing in args.checkpointing:
             name = f"{tuning}, checkpointing {checkpointing}"
-            measured = measure(args, tuning=tuning, checkpointing=checkpointing == "on", name=name)
+            measured: dict[str, Any] = {}
             result["configurations"][name] = measured
-            write_result(args.output, result)  # what is measured so far is kept
+            for part in measure(args, tuning=tuning, checkpointing=checkpointing == "on", name=name):
+                measured |= part
+                write_result(args.output, result)  # what is measured so far is kept
             show(console, name, measured)
             gc.collect()
 
@@ -103,8 +106,8 @@ def sizes_of(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def measure(args: argparse.Namespace, *, tuning: str, checkpointing: bool, name: str) -> dict[str, Any]:
-    """All rows of one configuration."""
+def measure(args: argparse.Namespace, *, tuning: str, checkpointing: bool, name: str) -> Iterator[dict[str, Any]]:
+    """One configuration, part by part."""
     base, rows = model_of(args), rows_of(args)
     prior = prior_of(args, base, rows)
     model = with_adapters(base) if tuning == "lora" else base
@@ -136,7 +139,8 @@ def measure(args: argparse.Namespace, *, tuning: str, checkpointing: bool, name:
         subjects["plain"].step(number)
         bare(number)
 
-    steps = {key: timed(subject.step) for key, subject in subjects.items()}
+    yield {"losses": losses, "memory": memory, "anchor_share_of_operations": share}
+    steps = {key: timed(subject.step, args.clock) for key, subject in subjects.items()}
     against = {
         "stored": ("plain", "stored"),
         "live": ("plain", "live"),
@@ -145,16 +149,17 @@ def measure(args: argparse.Namespace, *, tuning: str, checkpointing: bool, name:
         "straightforward_stored": ("stored", "straightforward"),
         "straightforward_alone": ("straightforward_without", "straightforward"),
     }
-    steps["plain_and_bare"] = timed(plain_and_bare)
+    steps["plain_and_bare"] = timed(plain_and_bare, args.clock)
     aa = compare(steps["plain"], steps["other"], pairs=args.pairs, title=f"{name}: A/A")
     limits = {"stored": STORED_TIME, "live": 1 + share + LIVE_SLACK, "live_and_bare": 1 + LIVE_SLACK}
     ratios: dict[str, Any] = {"aa": row_of(aa)}
+    yield {"ratios": ratios}
     for key in args.rows:
         a, b = against[key]
         ratio = compare(steps[a], steps[b], pairs=args.pairs, title=f"{name}: {TITLES[key]}")
         gain = key in ("straightforward_live", "straightforward_stored")
         ratios[key] = gain_of(ratio, aa) if gain else row_of(ratio, aa, limits.get(key))
-    return {"losses": losses, "ratios": ratios, "memory": memory, "anchor_share_of_operations": share}
+        yield {"ratios": ratios}
 
 
 def gain_of(ratio: Ratio, aa: Ratio) -> dict[str, Any]:
