@@ -38,7 +38,7 @@ from trust.trajectory_listed import trained
 
 model, trainer = None, trained(folder, 1, 4, deepspeed={
     "train_micro_batch_size_per_gpu": "auto", "train_batch_size": "auto", "gradient_accumulation_steps": "auto",
-    "zero_optimization": {"stage": 3, "stage3_gather_16bit_weights_on_model_save": True,
+    "gradient_clipping": "auto", "zero_optimization": {"stage": 3, "stage3_gather_16bit_weights_on_model_save": True,
                           "reduce_bucket_size": 1000000, "stage3_prefetch_bucket_size": 1000000,
                           "stage3_param_persistence_threshold": 0},
     "zero_allow_untested_optimizer": True})

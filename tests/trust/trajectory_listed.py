@@ -65,7 +65,8 @@ def trained(folder: Path, batch: int, accumulation: int, **changes: Any) -> Trai
         per_device_train_batch_size=batch,
         gradient_accumulation_steps=accumulation,
         max_steps=6,
-        learning_rate=0.01,
+        learning_rate=0.1,
+        max_grad_norm=1.0,
         **changes,
     )
     trainer = Trainer(

@@ -76,7 +76,8 @@ class Distance:
     """How far a run lies from another.
 
     `largest` is the largest relative difference of each logged value over the steps, `mean` the mean of the signed
-    relative differences. `weights` is the largest distance of the weights after a step, over all tensors together,
+    relative differences; they are relative to the value, and to its mean over the run where it is smaller than that (a
+    term that has been learned is nearly zero, and its last digits are rounding). `weights` is the largest distance of the weights after a step, over all tensors together,
     relative to how far training had moved them from where they began.
     """
 
@@ -250,8 +251,10 @@ def distance(found: Trajectory, expected: Trajectory, *, start: Mapping[str, Ten
     keys = [key for key in LOGGED if key in expected.steps[0]]
     largest, mean = {}, {}
     for key in keys:
+        usual = math.fsum(abs(step[key]) for step in expected.steps) / len(expected.steps)
         residuals = [
-            (one[key] - other[key]) / other[key] for one, other in zip(found.steps, expected.steps, strict=True)
+            (one[key] - other[key]) / max(abs(other[key]), usual)
+            for one, other in zip(found.steps, expected.steps, strict=True)
         ]
         largest[key] = max(abs(residual) for residual in residuals)
         mean[key] = math.fsum(residuals) / len(residuals)

@@ -185,6 +185,8 @@ def _trainer(recipe: Recipe) -> Iterator[Trainer | None]:
             # of a search for unused parameters that finds none.
             **({"load_best_model_at_end": False, "ddp_find_unused_parameters": False} if processes > 1 else {}),
         )
+        # So few rows would leave some processes without a batch, and the others waiting for them.
+        args.accelerator_config.even_batches = True
         trainer = Trainer(
             model=_model(),
             args=args,
