@@ -76,9 +76,10 @@ class Distance:
     """How far a run lies from another.
 
     `largest` is the largest relative difference of each logged value over the steps, `mean` the mean of the signed
-    relative differences; they are relative to the value, and to its mean over the run where it is smaller than that (a
-    term that has been learned is nearly zero, and its last digits are rounding). `weights` is the largest distance of the weights after a step, over all tensors together,
-    relative to how far training had moved them from where they began.
+    relative differences. They are relative to the value, and to its mean over the run where it is smaller than that: a
+    term that has been learned is nearly zero, and its last digits are rounding. `weights` is the largest distance of
+    the weights after a step, over all tensors together, relative to how far training had moved them from where they
+    began.
     """
 
     largest: dict[str, float]
