@@ -22,7 +22,7 @@ from transformers.distributed import DistributedConfig
 
 from innerlingua.routing import RoutingAlignment, RoutingPrior
 from trust.soak_record import record
-from trust.trajectory_runs import Trajectory, check, distance, shown
+from trust.trajectory_runs import Trajectory, check, distance, shown, verdict
 
 WEIGHT = 20.0
 # The rows of each process: all of those without an anchor in the second, and nothing else there.
@@ -315,7 +315,7 @@ def test_fifty_sharded_steps(
         "stored prior, live anchors",
         STEPS * len(found),
         "steps",
-        "equal within rounding",
+        verdict(found, within=3e-4, weights=1e-4),
         {key: max(measure[key] for measure in measures) for key in measures[0]},
     )
     for each in found:

@@ -32,6 +32,7 @@ from trajectory_runs import (
     rows,
     run,
     shown,
+    verdict,
     weights_of,
     write_rows,
 )
@@ -253,8 +254,7 @@ def hold(name: str, how: str, settings: list[Setting], runs: Runs) -> None:
     found = [runs.distance(setting, STEPS) for setting in settings]
     measures = [shown(each) for each in found]
     largest = {key: max(measure[key] for measure in measures) for key in measures[0]}
-    kept = all(max(each.largest.values()) <= WITHIN and each.weights <= WEIGHTS for each in found)
-    record(name, how, STEPS * len(found), "steps", "equal within rounding" if kept else "different", largest)
+    record(name, how, STEPS * len(found), "steps", verdict(found, within=WITHIN, weights=WEIGHTS), largest)
     for each in found:
         check(each, within=WITHIN, weights=WEIGHTS)
 

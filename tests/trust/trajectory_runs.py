@@ -281,9 +281,20 @@ def check(found: Distance, *, within: float, weights: float) -> None:
     A mean of independent errors shrinks with the root of their number; an error with a sign, such as a wrong divisor
     that is nearly one, does not.
     """
-    assert max(found.largest.values()) <= within, found
-    assert max(abs(mean) for mean in found.mean.values()) <= within / math.sqrt(found.steps), found
-    assert found.weights <= weights, found
+    assert holds(found, within=within, weights=weights), found
+
+
+def holds(found: Distance, *, within: float, weights: float) -> bool:
+    """Whether `check` passes."""
+    largest, mean = max(found.largest.values()), max(abs(mean) for mean in found.mean.values())
+    return largest <= within and mean <= within / math.sqrt(found.steps) and found.weights <= weights
+
+
+def verdict(found: Sequence[Distance], *, within: float, weights: float) -> str:
+    """What a soak records of several distances."""
+    return (
+        "equal within rounding" if all(holds(each, within=within, weights=weights) for each in found) else "DIFFERENT"
+    )
 
 
 def shown(found: Distance) -> dict[str, float]:
