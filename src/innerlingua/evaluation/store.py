@@ -344,9 +344,9 @@ def _write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, ensure_ascii=False, allow_nan=False, indent=1) + "\n")
 
 
-def _parsed(text: str) -> Any:
+def _parsed(text: str, **options: Any) -> Any:
     """The JSON value in `text`. Raises `ValueError`, also for half a surrogate pair, which no output could hold."""
-    value = json.loads(text)
+    value = json.loads(text, **options)
     if _ESCAPED_SURROGATE.search(text):
         try:
             json.dumps(value, ensure_ascii=False).encode()
@@ -355,9 +355,16 @@ def _parsed(text: str) -> Any:
     return value
 
 
+def _finite(word: str) -> float:
+    number = float(word)
+    if not math.isfinite(number):
+        raise ValueError(f"{word} is no number of JSON that can be reckoned with")
+    return number
+
+
 def _read_json(path: Path, *, remedy: str = "evaluate into another folder") -> dict[str, Any]:
     try:
-        record = _parsed(path.read_text(encoding="utf-8"))
+        record = _parsed(path.read_text(encoding="utf-8"), parse_constant=_finite, parse_float=_finite)
         schema = record["schema"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(f"{path} is damaged ({error!r}): {remedy}") from error
