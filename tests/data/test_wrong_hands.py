@@ -187,3 +187,14 @@ def test_rows_without_an_anchor_are_not_called_faultless(write: Write) -> None:
     told = console.export_text()
     assert "1 row without an anchor" in told
     assert "nothing else wrong was found" in told
+
+
+def test_a_journal_whose_result_was_edited(write: Write) -> None:
+    source = write([QUESTION], "q.jsonl")
+    out = source.with_name("v.jsonl")
+    journal = run([source], out).journal
+    head, *entries = journal.read_text(encoding="utf-8").splitlines()
+    edited = [json.dumps(json.loads(line) | {"result": 4}) for line in entries]
+    journal.write_text("\n".join([head, *edited]) + "\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"damaged: the result of .* is no object, so it was edited"):
+        run([source], out, overwrite=True)

@@ -214,7 +214,7 @@ class _Run:
 
     def set_aside(self, journal: Journal) -> dict[str, Any]:
         """The keys of texts that were asked for and did not pass, with the number of tries that were made."""
-        results = ((task.key, journal.result(task.key)) for task in self.tasks() if task.key in journal)
+        results = ((task.key, journal.reply(task.key)) for task in self.tasks() if task.key in journal)
         return {key: {"tries": result["tries"]} for key, result in results if result["reasons"]}
 
     async def text(
@@ -316,7 +316,7 @@ def _write(run: _Run, journal: Journal, out: Path, settings: dict[str, Any], lic
         for row, target in run.wanted():
             keys = {field: _key(row, target, field) for field in row.texts}
             if all(key in journal for key in keys.values()):
-                yield row, target, {field: journal.result(key) for field, key in keys.items()}
+                yield row, target, {field: journal.reply(key) for field, key in keys.items()}
 
     def kept() -> Iterator[Row]:
         for row, target, results in judged():

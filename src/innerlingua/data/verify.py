@@ -253,7 +253,7 @@ def _verdict(
 ) -> _Verdict:
     take = extract or (extract_choice if question.choices else extract_boxed)
     keys = ((_key(question, draw), draw) for draw in range(samples))
-    replies = [{**journal.result(key), "seed": sampling.seed + draw} for key, draw in keys if key in journal]
+    replies = [{**journal.reply(key), "seed": sampling.seed + draw} for key, draw in keys if key in journal]
     if not replies:
         return _Verdict("unanswered", 0, 0, None, None, None)
     reasons: Counter[str] = Counter()

@@ -168,6 +168,20 @@ class Journal:
         start, length = self._places[key]
         return json.loads(os.pread(self._file.fileno(), length, start))["result"]
 
+    def reply(self, key: str) -> dict[str, Any]:
+        """The result of a task that is done, where results are objects.
+
+        Raises:
+            DataError: it is none, which only an edit by hand makes.
+        """
+        result = self.result(key)
+        if not isinstance(result, dict):
+            raise DataError(
+                f"{self.path}: damaged: the result of {key!r} is no object, so it was edited. Take its line out and "
+                "the task is done anew, or begin anew with --restart."
+            )
+        return result
+
 
 def _flat(job: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """`{"a": {"b": 1}}` as `{"a.b": 1}`, so that a difference is named by its own name."""
