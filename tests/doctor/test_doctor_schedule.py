@@ -52,6 +52,7 @@ def test_max_steps_win() -> None:
 def test_time_is_micro_batches_times_steps() -> None:
     plan = Schedule(
         rows=100,
+        packed_rows=None,
         processes=1,
         micro_batch=2,
         accumulation=4,

@@ -71,6 +71,9 @@ def examine(recipe: Recipe, path: str, watch: Watch, *, processes: int = 1) -> R
         with found.stage("trainer.dataloader_drop_last"):
             build.refuse_no_step(args, processes, len(rows.train))
             enough = True
+        if enough and not recipe.data.packing:
+            with found.stage("trainer.accelerator_config"):
+                build.refuse_uneven(args, processes, len(rows.train))
         args = args if enough else None
     watch.stage("the model")
     recipe, model = _model(recipe, found, report)
