@@ -350,8 +350,8 @@ MUTATIONS: tuple[Mutation, ...] = (
         "evaluation/correction.py",
         '"holm": holm,',
         '"holm": uncorrected,',
-        "evaluation/test_eval_compare.py",
-        "holm or correct",
+        "trust/test_mutations_gaps.py",
+        "holms_correction",
     ),
     Mutation(
         "pickled weights are taken",
