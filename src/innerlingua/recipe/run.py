@@ -261,7 +261,8 @@ def write_recipe(folder: Path, recipe: Recipe) -> None:
 def _write(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with temporary.open("w", encoding="utf-8", errors="backslashreplace") as stream:  # JSON writes halves of pairs so
+        # JSON writes halves of surrogate pairs in this way.
+        with temporary.open("w", encoding="utf-8", errors="backslashreplace") as stream:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())

@@ -29,8 +29,8 @@ def refuse_parts(args: SFTConfig) -> None:
     """Raise `RecipeError` when ZeRO-3 would leave the result in parts that no library loads as a model."""
     if is_zero_3(args) and not args.deepspeed_plugin.zero3_save_16bit_model:
         raise RecipeError(
-            "DeepSpeed ZeRO-3 would save the weights in parts, one for each process, which nothing loads as a model: set "
-            "zero3_save_16bit_model: true in the configuration of accelerate "
+            "DeepSpeed ZeRO-3 would save the weights in parts, one for each process, which nothing loads as a model: "
+            "set zero3_save_16bit_model: true in the configuration of accelerate "
             "(stage3_gather_16bit_weights_on_model_save: true in DeepSpeed's own). The weights keep their type"
         )
 
