@@ -22,6 +22,7 @@ Shape letters: B rows, T tokens of a row, S segments, K slots (most segments in 
 from __future__ import annotations
 
 import inspect
+import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -207,6 +208,7 @@ class RoutingTap:
             and any(id(inner) in routers for inner in module.modules())
         ]
         self._entries = [model, *inside]
+        self._after = _layer_after(max(self.layers, key=lambda layer: layer.index))
         self.models: list[PreTrainedModel] = [m for m in (model, *inside) if isinstance(m, PreTrainedModel)]
 
     @property
@@ -221,7 +223,8 @@ class RoutingTap:
 
         Texts that lie end to end in one row are told apart by `position_ids` that start again, and have no mask.
 
-        The backbone runs without the language-model head. Where FSDP has sharded the parameters only a pass that begins
+        The backbone runs without the language-model head, and no deeper than the last layer of this tap: the layers
+        above it change nothing of what is captured. Where FSDP has sharded the parameters only a pass that begins
         at the root gathers them, so there the whole model runs, with its head on one position of each row. What it
         puts out is then returned: FSDP gathers a layer for the backward pass when a gradient reaches the layer's
         output, so a loss on the routing alone must include it, times zero.
@@ -230,12 +233,29 @@ class RoutingTap:
         if position_ids is not None:
             batch["position_ids"] = position_ids
         if not is_sharded(self.root):
-            self.layers[0].backbone(**batch)
+            with self._ending_after_the_last():
+                self.layers[0].backbone(**batch)
             return None
         if "logits_to_keep" in inspect.signature(type(self.models[0]).forward).parameters:
             batch["logits_to_keep"] = 1
         output: Tensor = self.root(**batch)[0]
         return output
+
+    @contextmanager
+    def _ending_after_the_last(self) -> Iterator[None]:
+        """Leave the pass inside where the first layer above the last of this tap would begin."""
+        # DeepSpeed ZeRO-3 keeps account of the modules of a pass from beginning to end.
+        partitioned = any(hasattr(parameter, "ds_id") for parameter in self.layers[0].backbone.parameters())
+        if self._after is None or partitioned:
+            yield
+            return
+        handle = self._after.register_forward_pre_hook(_end_the_pass)
+        try:
+            yield
+        except _PassIsDone:
+            pass
+        finally:
+            handle.remove()
 
     @contextmanager
     def capture(
@@ -317,7 +337,11 @@ class _Session:
         if self._running is None or self._running[0] is not module:
             return
         result, self._running = self._running[2], None
-        if self._routing is not None and output is not None:  # None: the pass raised
+        if self._routing is None:
+            return
+        # No output: the pass raised, or it was left because what a tap wanted of it is known.
+        left = isinstance(sys.exception(), _PassIsDone) and set(self._routing.layers) <= set(result.pooled)
+        if output is not None or left:
             self._routing._keep(result)
 
     def note_input(self, layer: MoELayer, module: nn.Module, hidden_states: Tensor) -> None:
@@ -368,6 +392,24 @@ class _Session:
         if current.place_S is not None:
             pooled_SE = pooled_SE.index_select(0, current.place_S.to(logits.device))
         return pooled_SE, p_BTE
+
+
+class _PassIsDone(Exception):  # noqa: N818  # no error
+    """Leaves a forward pass whose routing is known."""
+
+
+def _end_the_pass(module: nn.Module, args: tuple[Any, ...]) -> None:
+    raise _PassIsDone
+
+
+def _layer_after(layer: MoELayer) -> nn.Module | None:
+    """The decoder layer that runs next after `layer`, where both stand in one list; None for the last one."""
+    for module in layer.backbone.modules():
+        if isinstance(module, nn.ModuleList):
+            places = [place for place, child in enumerate(module) if child is layer.decoder_layer]
+            if places:
+                return module[places[0] + 1] if places[0] + 1 < len(module) else None
+    return None
 
 
 class _Lease:
