@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
+from doctor_files import TINY, write
 from transformers import PreTrainedTokenizerFast
 
 from innerlingua.recipe import Recipe, load_recipe
@@ -18,7 +18,6 @@ from innerlingua.recipe.doctor.examine import examine
 from innerlingua.recipe.doctor.report import Report
 from tiny import tiny_model
 
-TINY = Path(__file__).parents[2] / "recipes" / "tiny.yaml"
 VOCAB = 320  # room for the tests' tokenizer
 
 
@@ -62,11 +61,6 @@ def rows_file(tmp_path_factory: pytest.TempPathFactory, pairs: Dataset) -> Path:
     return write(tmp_path_factory.mktemp("rows") / "rows.jsonl", rows)
 
 
-def write(path: Path, rows: list[dict[str, Any]]) -> Path:
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-    return path
-
-
 @pytest.fixture
 def recipe_of(home: Callable[[str], Path], rows_file: Path, tmp_path: Path) -> Callable[..., Recipe]:
     """`recipes/tiny.yaml` on a family, into `tmp_path / "out"`, with these further options."""
@@ -105,12 +99,3 @@ def trained(recipe_of: Callable[..., Recipe], tmp_path: Path) -> Callable[..., d
         return result | {"said": heard}
 
     return run
-
-
-def files_under(folder: Path) -> dict[str, int]:
-    """Every file below `folder` with the time it was written."""
-    return {
-        os.path.join(place, name): os.stat(os.path.join(place, name)).st_mtime_ns
-        for place, _, names in os.walk(folder)
-        for name in names
-    }

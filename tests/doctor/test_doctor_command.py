@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from doctor_files import TINY, files_under
 
-from conftest import TINY, files_under
 from innerlingua.cli import main
 
 

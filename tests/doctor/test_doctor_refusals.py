@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 from datasets import Dataset
+from doctor_files import files_under, write
 from transformers import AutoTokenizer
 
-from conftest import files_under, write
 from innerlingua.errors import InnerlinguaError
 from innerlingua.recipe import Recipe
 from innerlingua.recipe.build import run_prior, run_training
@@ -45,6 +45,7 @@ def bad_row(folder: Path, rows: Dataset, **change: str) -> tuple[str, ...]:
         ("--alignment.anchor", "live", "--alignment.pooling", "spans"),
         ("--data.train", "absent.jsonl"),
         ("--data.max-length", "10"),
+        ("--evaluation.tasks", "[belebelle]"),
     ],
     ids=lambda options: options[0],
 )

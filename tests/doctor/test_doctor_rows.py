@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from datasets import Dataset, Features, List, Value
+from doctor_files import write
 from transformers import PreTrainedTokenizerFast
 
-from conftest import write
 from innerlingua.data import tokenize_pairs
 from innerlingua.recipe.doctor.pair import rendered_pair
 from innerlingua.recipe.doctor.report import Report

@@ -118,7 +118,7 @@ def test_a_loss_that_is_nan_stops_the_run_at_once(
     assert trainer.args.logging_nan_inf_filter
     trainer.add_callback(At(2, fill("model.norm.weight", float("nan"))))
     with pytest.raises(
-        DivergenceError, match=r"the loss is nan at step 2\. The step was not made\. Start again with a"
+        DivergenceError, match=r"the loss is nan at step 2\. Nothing of it was saved\. Start again with a"
     ):
         trainer.train()
     assert kept(tmp_path) == ["checkpoint-2"]

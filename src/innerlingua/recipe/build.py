@@ -64,6 +64,7 @@ __all__ = [
     "TERMS",
     "Ingredients",
     "begin",
+    "benchmark_callbacks",
     "make_trainer",
     "refuse_no_step",
     "refuse_uneven",
@@ -132,7 +133,7 @@ def _run_training(recipe: Recipe, *, resume: bool, overwrite: bool, say: Say) ->
     if resume:
         _refuse_drift(folder, recipe, record)
         check_recorded(recipe, folder, run.read_record(folder), say)
-    callbacks = _callbacks(recipe.evaluation, tokenizer)
+    callbacks = benchmark_callbacks(recipe.evaluation, tokenizer)
     model, recipe = _model(recipe, say, checkpoint=checkpoint)
     refuse_unknown_tokens(rows, tokenizer, model)
     _refuse_parts(recipe, model)
@@ -274,7 +275,7 @@ def _model(recipe: Recipe, say: Say, *, checkpoint: Path | None = None) -> tuple
     return model, recipe
 
 
-def _callbacks(section: EvaluationSection | None, tokenizer: PreTrainedTokenizerBase) -> list[TrainerCallback]:
+def benchmark_callbacks(section: EvaluationSection | None, tokenizer: PreTrainedTokenizerBase) -> list[TrainerCallback]:
     """What asks benchmarks along the training: names, data and languages are refused here, before a model is loaded."""
     if section is None:
         return []

@@ -61,7 +61,7 @@ def _remedy(step: int) -> str:
             "largest number is 65504 (bf16 has the range of float32)"
         )
     return (
-        "The step was not made. Start again with a smaller trainer.learning_rate, more trainer.warmup_steps or a "
+        "Nothing of it was saved. Start again with a smaller trainer.learning_rate, more trainer.warmup_steps or a "
         "smaller trainer.max_grad_norm, and look at the rows of this step"
     )
 

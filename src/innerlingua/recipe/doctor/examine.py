@@ -75,6 +75,9 @@ def examine(recipe: Recipe, path: str, watch: Watch, *, processes: int = 1) -> R
             with found.stage("trainer.accelerator_config"):
                 build.refuse_uneven(args, processes, len(rows.train))
         args = args if enough else None
+    if recipe.evaluation is not None and tokenizer is not None:
+        with found.stage("evaluation.tasks", "the benchmarks to ask along the training are there, in every language"):
+            build.benchmark_callbacks(recipe.evaluation, tokenizer)
     watch.stage("the model")
     recipe, model = _model(recipe, found, report)
     if rows is not None and model is not None and tokenizer is not None:
