@@ -67,6 +67,7 @@ def test_how_the_cost_grows(tmp_path: Path) -> None:
     assert all({"slope", "low", "high", "to_explain"} <= set(row) for row in slopes.values())
 
 
+@pytest.mark.slow
 def test_the_path_of_a_gpu_on_a_processor(tmp_path: Path) -> None:
     arguments = "--tiny --device cpu --tokens 16 --warm-up 1 --steps 2 --backends eager grouped_mm"
     models = result_of("gpu.py", tmp_path, arguments)["models"]
