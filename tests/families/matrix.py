@@ -17,12 +17,14 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
+from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from families.catalogue import Entry
 from families.configs import EXPERTS, LAYERS, TEXT_TOKENS, TOP_K, tiny_model
 from innerlingua.anatomy import (
     MoELayer,
     capture_routing,
+    check_joined_rows,
     check_trainable,
     find_moe_layers,
     lora_targets,
@@ -137,6 +139,26 @@ def ignores_padding(entry: Entry) -> str:
     torch.testing.assert_close(right, alone, atol=2e-5, rtol=1e-4)
     assert not torch.allclose(alone[0], alone[2], atol=1e-3), "rows route alike: the comparison says nothing"
     return "both sides" if torch.allclose(left, alone, atol=2e-5, rtol=1e-4) else "right only"
+
+
+def keeps_packed_rows_apart(entry: Entry) -> str:
+    """Pooled routing of rows that lie end to end is that of each alone; or such rows are refused before training."""
+    model = tiny_model(entry)
+    collate = DataCollatorForLanguageModeling(pad_token_id=0, padding_free=True)
+    try:
+        check_joined_rows(model, collate)
+    except ModelError:
+        return "refused"
+    rows = token_rows(6, 3, 9)
+    batch = collate([{"input_ids": row.tolist(), "labels": row.tolist()} for row in rows])
+    del batch["labels"]
+    segments = torch.repeat_interleave(torch.arange(3), torch.tensor([6, 3, 9]))[None]
+    with torch.no_grad():
+        alone = torch.cat([_pooled(model, padded([row])) for row in rows])
+        with capture_routing(model, segments=segments) as routing:
+            model(**batch, use_cache=False)
+    torch.testing.assert_close(routing.pooled, alone, atol=2e-5, rtol=1e-4)
+    return "equal"
 
 
 def gets_a_gradient(entry: Entry) -> str:
@@ -255,6 +277,7 @@ CHECKS: dict[str, Callable[[Entry], str]] = {
     "logits": captures_logits,
     "experts used": uses_its_choice,
     "padding": ignores_padding,
+    "packing": keeps_packed_rows_apart,
     "gradient": gets_a_gradient,
     "checkpointing": agrees_under_checkpointing,
     "train, save, load": survives_training,

@@ -86,6 +86,9 @@ def render(found: Catalogue, results: Path) -> str:
         "- captured logits equal a recomputation from the router's own weights;",
         "- the experts that receive a gradient are those that the captured logits choose;",
         "- *padding*: pooled routing does not change with padding on this side (training pads on the right);",
+        "- *packing*: the pooled routing of rows that lie end to end is that of each alone. Refused before the first",
+        "  step where such rows see each other: some families need flash attention for it, and layers with a state",
+        "  need their kernels; neither was installed here;",
         "- the alignment term moves every router;",
         "- *checkpointing*: the gradients with gradient checkpointing are the same;",
         "- one step of training, saved and loaded: the same logits;",
@@ -95,12 +98,12 @@ def render(found: Catalogue, results: Path) -> str:
         "A family that is not here and follows the common contract works without a row; the self-check before the",
         "first step says so, or refuses it by name.",
         "",
-        "| family | architecture | layers | score | padding | checkpointing | LoRA |",
-        "|---|---|---|---|---|---|---|",
+        "| family | architecture | layers | score | padding | packing | checkpointing | LoRA |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     lines += [
         f"| {entry.folder} | {entry.architecture} | {tested[str(entry)]['layers']} | {kind_of(entry)} | "
-        f"{tested[str(entry)]['padding']} | {tested[str(entry)]['checkpointing']} | "
+        f"{tested[str(entry)]['padding']} | {tested[str(entry)]['packing']} | {tested[str(entry)]['checkpointing']} | "
         f"{tested[str(entry)]['LoRA']} |"
         for entry in supported
     ]
