@@ -147,6 +147,31 @@ def test_a_training_that_fails_before_it_leaves_anything_leaves_no_run(
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted((*kept, "prior"))
 
 
+def test_a_full_disk_takes_no_finished_checkpoint_of_weights_alone(tmp_path: Path) -> None:
+    import errno
+
+    from trl import SFTConfig
+
+    from innerlingua.errors import RecipeError
+    from innerlingua.recipe import run
+    from innerlingua.recipe.attempt import attempt
+
+    run.write_json(tmp_path / run.RECORD, {"files": []})
+    for step in (1, 2):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}" / "model.safetensors").write_bytes(b"weights")
+    (tmp_path / "checkpoint-1" / "trainer_state.json").write_text(json.dumps({"global_step": 1}))
+    args = SFTConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False, save_only_model=True)
+
+    def fail() -> None:
+        with attempt(tmp_path, args):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(RecipeError, match="no checkpoint can be resumed; the weights that were saved are in"):
+        fail()
+    assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == ["checkpoint-1"]
+
+
 # -- files ----------------------------------------------------------------------------------------------------------
 
 

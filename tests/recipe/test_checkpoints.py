@@ -180,6 +180,16 @@ def test_a_file_in_the_place_of_a_checkpoint_is_refused(tmp_path: Path) -> None:
         last_checkpoint(tmp_path)
 
 
+def test_checkpoints_of_weights_alone_are_finished_once_their_state_is_there(tmp_path: Path) -> None:
+    checkpoints = [write(tmp_path, step) for step in (4, 8, 12)]
+    for checkpoint in checkpoints:  # as trainer.save_only_model leaves them
+        for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
+            (checkpoint / name).unlink()
+    (checkpoints[2] / "trainer_state.json").unlink()
+    assert newest_whole(tmp_path) is None
+    assert unfinished(tmp_path, weights_only=True) == checkpoints[2:]
+
+
 def test_checkpoints_after_the_one_that_is_gone_on_from_lose_their_state(tmp_path: Path) -> None:
     checkpoints = [write(tmp_path, step) for step in (4, 8, 12)]
     cut(checkpoints[1] / "optimizer.pt")

@@ -37,24 +37,26 @@ def attempt(folder: Path, args: SFTConfig) -> Iterator[None]:
     except BaseException as error:
         reason = write_failure(error)
         if PartialState().is_main_process:
-            for path in unfinished(folder) if reason else ():
+            for path in unfinished(folder, weights_only=args.save_only_model) if reason else ():
                 shutil.rmtree(path, ignore_errors=True)
             if set(run.held(folder)) <= {run.RECORD, run.RECIPE}:
                 run.clear_folder(folder)
         if isinstance(error, torch.OutOfMemoryError):
             raise too_large(args, error) from error
         if isinstance(error, DivergenceError):
-            raise DivergenceError(f"{error}. {_kept(folder, 'is from before it and whole')}") from error
+            raise DivergenceError(f"{error}. {_kept(folder, args, 'is from before it and whole')}") from error
         if reason and isinstance(error, Exception):
             raise RecipeError(
                 f"trainer.output_dir: nothing more can be written to {folder} ({reason}). Make room there. "
-                f"{_kept(folder, 'is whole: go on from it with --resume')}"
+                f"{_kept(folder, args, 'is whole: go on from it with --resume')}"
             ) from error
         raise
 
 
-def _kept(folder: Path, state: str) -> str:
+def _kept(folder: Path, args: SFTConfig, state: str) -> str:
     whole = newest_whole(folder)
+    if whole is None and args.save_only_model and any(folder.glob("checkpoint-*")):
+        return f"With trainer.save_only_model no checkpoint can be resumed; the weights that were saved are in {folder}"
     return f"{whole} {state}" if whole else "No checkpoint had been written, so nothing is left of this run"
 
 

@@ -2,8 +2,9 @@
 
 The trainer writes a checkpoint file by file, `trainer_state.json` last, so a run that is killed leaves one that lacks
 it. A disk that runs full, or a copy that is cut off, also leaves files that are there and are not whole. So each file
-is held against what its own format says of its length: the header of a safetensors file names the last byte, and the
-zip archive that `torch.save` writes has its table at the end. No content is read, so a large model costs nothing.
+is held against what its own format says of it: the header of a safetensors file names the last byte, so that weights
+are not read, and the zip archive that `torch.save` writes has a checksum of each part, for which the optimiser's state
+is read once.
 """
 
 from __future__ import annotations
@@ -62,8 +63,14 @@ def newest_whole(folder: Path) -> Path | None:
     return next((path for step, path in _by_step(folder) if flaw_of(path, step) is None), None)
 
 
-def unfinished(folder: Path) -> list[Path]:
-    """The folders of checkpoints in `folder` that are not whole and come after the latest that is."""
+def unfinished(folder: Path, *, weights_only: bool = False) -> list[Path]:
+    """The folders of checkpoints in `folder` that are not whole and come after the latest that is.
+
+    With `weights_only` (`trainer.save_only_model`) no checkpoint could be resumed, and those count that lack the state
+    file, which is written last.
+    """
+    if weights_only:
+        return [path for _, path in _by_step(folder) if path.is_dir() and not isinstance(_json(path / _STATE), dict)]
     found = []
     for step, path in _by_step(folder):
         if path.is_dir() and flaw_of(path, step) is None:
