@@ -190,14 +190,27 @@ def differences(folder: Path, recipe: Recipe, record: Mapping[str, Any], *, pend
 
 
 def sources(paths: Iterable[str], rows: int) -> dict[str, Any]:
-    """What the rows of a section come from, for the record: how many rows, and of each file its size and SHA-256."""
-    files = {path: Path(path) for path in paths if Path(path).exists()}
+    """What the rows of a section come from, for the record: how many rows, and of each file its size and SHA-256.
+
+    A folder of `save_to_disk` is one file here, whole, also where a split of it was chosen (`folder:split`).
+    """
+    files = {path: Path(path) for path in paths}
+    for name, path in files.items():
+        if not path.exists() and ":" in path.name:
+            files[name] = path.with_name(path.name.rpartition(":")[0])
     return {
         "rows": rows,
         "files": [
-            {"file": name, "bytes": path.stat().st_size, "sha256": file_hash(path)} for name, path in files.items()
+            {"file": name, "bytes": _size(path), "sha256": file_hash(path)}
+            for name, path in files.items()
+            if path.exists()
         ],
     }
+
+
+def _size(path: Path) -> int:
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def _changed_rows(section: str, before: Any, now: Any) -> str:
@@ -213,7 +226,10 @@ def _changed_rows(section: str, before: Any, now: Any) -> str:
         if old["sha256"] != new["sha256"]
     ]
     if not changed:
-        return f"{told}: the files are the same, and the tokenizer, or the template that renders them, is another"
+        return (
+            f"{told}: the files are the same, and the tokenizer, the template that renders them, or a key of data that "
+            "chooses among them, is another"
+        )
     return f"{told}: {'; '.join(changed)}"
 
 
