@@ -10,11 +10,11 @@ from typing import Any
 
 from datasets import Dataset
 
+from innerlingua.data.encode import IGNORED
 from innerlingua.errors import DataError
 
 __all__ = ["refuse_unsupervised"]
 
-_IGNORED = -100
 _ROWS_AT_ONCE = 256
 
 
@@ -32,10 +32,10 @@ def refuse_unsupervised(datasets: Mapping[str, Any]) -> None:
         position = 0
         for batch in dataset.select_columns(columns).iter(batch_size=_ROWS_AT_ONCE):
             for place, labels in enumerate(batch["labels"]):
-                if all(label == _IGNORED for label in labels[1:]):
+                if all(label == IGNORED for label in labels[1:]):
                     known = f" (id {batch['id'][place]!r})" if "id" in batch else ""
                     raise DataError(
-                        f"row {position + place}{known} of {name} has no token to train on: every label is {_IGNORED}. "
+                        f"row {position + place}{known} of {name} has no token to train on: every label is {IGNORED}. "
                         "Leave it out, or give it labels"
                     )
             position += len(batch["labels"])

@@ -55,7 +55,7 @@ class Trainer(SFTTrainer):  # type: ignore[misc]  # TRL is not typed
 
     `packing` is the number of tokens up to which whole rows of `train_dataset` are laid end to end, anchors and ids
     kept; batches are then padding-free. `SFTConfig(padding_free=True)` does the latter alone, with the rows of a batch.
-    Rows that lie end to end do not see each other: a model that lets them is a `ModelError`.
+    Rows that lie end to end do not see each other: with `packing` or terms, a model that lets them is a `ModelError`.
     """
 
     data_collator: Any
