@@ -14,13 +14,13 @@ from datasets import Dataset
 from safetensors.torch import load_file
 from soak_record import record
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerFast, TrainerCallback
+from transformers import PreTrainedTokenizerFast, TrainerCallback, TrainerControl, TrainerState
 
 from innerlingua.errors import DataError, ModelError
 from innerlingua.recipe.checkpoints import flaw_of
 from innerlingua.routing import RoutingAlignment, RoutingPrior
 from innerlingua.training import Term, Trainer
-from innerlingua.training.divergence import CONSTANT_STEPS, DivergenceError
+from innerlingua.training.divergence import CONSTANT_STEPS, DivergenceError, WeightGuard
 from training.processes import run_two
 from training.runs import config, model_of, partly_anchored, prior_of
 
@@ -179,6 +179,21 @@ def test_the_weights_are_looked_at_before_the_model_is_saved_at_the_end(
     )
     with pytest.raises(DivergenceError, match="after step 1"):
         trainer.train()
+
+
+@pytest.mark.parametrize("strategy", ["best", "no"])
+def test_the_weights_are_looked_at_before_an_evaluation_that_may_save_them(tmp_path: Path, strategy: str) -> None:
+    args = config(tmp_path, save_strategy=strategy, eval_strategy="steps", eval_steps=1, metric_for_best_model="loss")
+    model = nn.Linear(2, 2)
+    nn.init.constant_(model.weight, float("nan"))
+    guard = WeightGuard(lambda flags: flags)
+    evaluated = TrainerControl(should_evaluate=True)
+    for look in (guard.on_step_end, guard.on_epoch_end):
+        if strategy == "no":
+            look(args, TrainerState(), evaluated, model=model)
+            continue
+        with pytest.raises(DivergenceError, match="1 trained tensors"):
+            look(args, TrainerState(), evaluated, model=model)
 
 
 def steps_of(trainer: Trainer) -> int:

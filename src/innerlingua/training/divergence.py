@@ -4,7 +4,8 @@ The Trainer itself goes on: it leaves a loss that is not finite out of its log (
 gradients that are NaN, saves the weights that come of it, and lets `save_total_limit` remove the ones before. Here
 
     the loss of a step          is looked at when its last micro-batch has gone forward, summed over ranks,
-    the norm of its gradient    before the optimiser uses it (the norm is that of all ranks already),
+    the norm of its gradient    before the optimiser uses it (the norm is that of all ranks already); DeepSpeed steps
+                                within the backward pass, so there right after,
     the weights                 before each checkpoint, and at the end.
 
 What is looked at is the same number in every process, so all of them stop at the same place and none waits for another.
@@ -20,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import SaveStrategy
 
 from innerlingua.errors import ModelError
 
@@ -76,15 +78,15 @@ class WeightGuard(TrainerCallback):
         self._summed = summed
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Called by the Trainer after each step; whether a checkpoint follows is known by then."""
-        if control.should_save:
+        """Called by the Trainer after each step; whether a checkpoint may follow is known by then."""
+        if _may_save(args, control):
             self._look(kwargs["model"], args, state)
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Called by the Trainer after each epoch."""
-        if control.should_save:
+        if _may_save(args, control):
             self._look(kwargs["model"], args, state)
 
     def on_train_end(
@@ -107,6 +109,11 @@ class WeightGuard(TrainerCallback):
                 f"that are not finite (the first is {broken[0]}), and are not saved. The optimiser made them from a "
                 "finite gradient: look at trainer.learning_rate, trainer.adam_epsilon and trainer.optim"
             )
+
+
+def _may_save(args: TrainingArguments, control: TrainerControl) -> bool:
+    """Whether a checkpoint may follow: with `save_strategy: best` the evaluation decides, after the callbacks."""
+    return control.should_save or (args.save_strategy == SaveStrategy.BEST and control.should_evaluate)
 
 
 def _not_finite(parameter: nn.Parameter) -> Tensor | None:
