@@ -72,7 +72,13 @@ class At(TrainerCallback):
 
 
 def trainer_of(
-    folder: Path, rows: Dataset, tokenizer: PreTrainedTokenizerFast, terms: Sequence[Term], **changes: Any
+    folder: Path,
+    rows: Dataset,
+    tokenizer: PreTrainedTokenizerFast,
+    terms: Sequence[Term],
+    *,
+    packing: int | None = None,
+    **changes: Any,
 ) -> Trainer:
     settings = {"save_strategy": "steps", "save_steps": 1, "save_total_limit": 1, "learning_rate": 0.01} | changes
     return Trainer(
@@ -81,6 +87,7 @@ def trainer_of(
         train_dataset=rows,
         processing_class=tokenizer,
         terms=terms,
+        packing=packing,
     )
 
 
@@ -227,8 +234,15 @@ def test_rows_without_a_supervised_token_are_refused(
     # The first label is of a token that nothing precedes, so nothing predicts it.
     empty = rows.to_list()
     empty[3]["labels"] = [5] + [-100] * (len(empty[3]["labels"]) - 1)
-    with pytest.raises(DataError, match=r"row 3 .*no token to train on"):
-        trainer_of(tmp_path, Dataset.from_list(empty), tokenizer, [Bound(lambda weight: weight.square().sum())])
+    for packing in (None, 64):  # beside others in a packed row, its tokens would not be missed
+        with pytest.raises(DataError, match=r"row 3 .* of train_dataset has no token to train on"):
+            trainer_of(
+                tmp_path,
+                Dataset.from_list(empty),
+                tokenizer,
+                [Bound(lambda weight: weight.square().sum())],
+                packing=packing,
+            )
 
 
 TWO = """

@@ -13,6 +13,7 @@ from trl import SFTConfig
 from innerlingua.data import pack_rows, read_pairs, tokenize_pairs
 from innerlingua.data.packing import LENGTHS
 from innerlingua.errors import DataError
+from innerlingua.training.supervision import refuse_unsupervised
 from innerlingua.training.terms import Term
 
 __all__ = ["PreparedRows", "prepare_rows"]
@@ -55,6 +56,7 @@ def prepare_rows(
             if pairs == 0:
                 raise DataError(f"no row of {name} has an anchor, so the term {term.name} could never act")
             unpaired[name, term.name] = (len(rows) - pairs, len(rows))
+        refuse_unsupervised(rows, name)
         return rows
 
     train = prepared(kwargs.get("train_dataset"), "train_dataset")

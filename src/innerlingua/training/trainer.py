@@ -34,7 +34,6 @@ from innerlingua.training.divergence import ConstantTerms, DivergenceError, Weig
 from innerlingua.training.refusals import checked_terms, refuse_conflicts, refuse_parallelism
 from innerlingua.training.resume import ResumeGuard
 from innerlingua.training.rows import prepare_rows
-from innerlingua.training.supervision import refuse_unsupervised
 from innerlingua.training.terms import Term
 
 __all__ = ["Trainer"]
@@ -76,7 +75,6 @@ class Trainer(SFTTrainer):  # type: ignore[misc]  # TRL is not typed
             refuse_conflicts(args, self.terms, kwargs)
             rows = prepare_rows(args, self.terms, kwargs, packing=packing)
             kwargs = kwargs | {"train_dataset": rows.train_dataset, "eval_dataset": rows.eval_dataset}
-            refuse_unsupervised({"train_dataset": rows.train_dataset, "eval_dataset": rows.eval_dataset})
             args.padding_free = args.padding_free or packing is not None
             note = rows.note()
             # Decided above, on both sides of the pair; TRL would cut the target alone, and without a word.
