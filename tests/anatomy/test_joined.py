@@ -51,6 +51,13 @@ def test_a_position_that_goes_on_counting() -> None:
         check_joined_rows(model, COLLATE)
 
 
+def test_a_model_that_gives_no_numbers_is_not_said_to_mix_rows() -> None:
+    model = tiny_model()
+    torch.nn.init.constant_(model.lm_head.weight, float("nan"))
+    with pytest.raises(ModelError, match="gives values that are not finite for 12 tokens"):
+        check_joined_rows(model, COLLATE)
+
+
 def test_a_model_that_cannot_take_them() -> None:
     model = tiny_model()
     original = model.forward

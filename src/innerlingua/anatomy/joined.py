@@ -58,6 +58,11 @@ def check_joined_rows(model: nn.Module, collate: Collate) -> None:
             ) from error
     limit = _LIMIT.get(embeddings.dtype, 2e-2)
     size = alone.abs().mean()
+    if not torch.isfinite(size):
+        raise ModelError(
+            f"{type(model).__name__} gives values that are not finite for {_TOKENS} tokens: look for such values among "
+            "its weights"
+        )
     for compared, what in (
         (after_another, "another row before it"),
         (alone, "no row before it"),
