@@ -169,6 +169,13 @@ def test_a_server_that_repeats_the_key_in_its_reply_gets_it_into_nothing() -> No
     assert len(str(told.value)) < 1500
 
 
+@pytest.mark.parametrize("finish", [["stop"], {"type": "stop"}, 3])
+def test_a_server_that_ends_its_reply_in_a_form_of_its_own(finish: object) -> None:
+    client = ChatClient(Endpoint("http://127.0.0.1:9", "m", ApiKey("sk-planted-9876543210", "a test")), limit=1)
+    reply = client._reply({"model": "m", "choices": [{"message": {"content": "4"}, "finish_reason": finish}]})
+    assert reply.text == "4"
+
+
 def test_a_journal_with_two_heads_is_damaged(tmp_path: Path) -> None:
     path = tmp_path / "j.jsonl"
     with Journal(path, {"a": 1}) as journal:

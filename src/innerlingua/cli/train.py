@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -47,7 +47,7 @@ def train(
             run_training(loaded, resume=resume, overwrite=overwrite, say=say)
     except _Ended as ended:
         if is_main_process():
-            fail(f"ended by {ended.signal.name}. {_left(loaded.trainer.get('output_dir'))}")
+            fail(f"ended by {ended.signal.name}. {_left(loaded.trainer)}")
         raise SystemExit(128 + ended.signal) from None
 
 
@@ -83,10 +83,13 @@ def _ended_by_signals() -> Iterator[None]:
         restore()
 
 
-def _left(output_dir: object) -> str:
+def _left(trainer: Mapping[str, Any]) -> str:
     from innerlingua.recipe.checkpoints import newest_whole
 
-    whole = newest_whole(Path(str(output_dir)))
+    folder = Path(str(trainer.get("output_dir")))
+    whole = newest_whole(folder)
+    if whole is None and trainer.get("save_only_model") and any(folder.glob("checkpoint-*")):
+        return f"With trainer.save_only_model no checkpoint can be resumed; the weights that were saved are in {folder}"
     if whole is None:
         return "No checkpoint had been written; the same command starts again, with --overwrite where a run was begun"
     return f"{whole} is whole: the same command with --resume continues from it"

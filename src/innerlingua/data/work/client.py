@@ -118,6 +118,7 @@ class ChatClient:
         if not isinstance(choice, dict) or not isinstance(message, dict):
             raise Retryable(f"the answer holds no choices[0].message: {self._http.told(str(answer))}")
         finish = choice.get("finish_reason")
+        finish = finish if isinstance(finish, str) else None
         text = message.get("content")
         if text is None and finish in _CUT:
             text = ""  # cut off before the answer began, as by servers that keep the reasoning apart
@@ -135,7 +136,7 @@ class ChatClient:
             )
         # What is kept goes into rows and the journal: a server that repeats the key puts it there as well.
         model = self._http.redact(model) if isinstance(model, str) else None
-        ended = "length" if finish in _CUT else self._http.redact(finish) if isinstance(finish, str) else None
+        ended = "length" if finish in _CUT else self._http.redact(finish) if finish else None
         return Reply(self._http.redact(text), ended, model)
 
 
