@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 from innerlingua.errors import RecipeError
 from innerlingua.recipe.checkpoints import flaw_of, last_checkpoint, newest_whole, unfinished, unseal_later
+from innerlingua.recipe.run import RECORD, read_record, write_json
 
 STATE = {"epoch": 0.5, "max_steps": 12, "log_history": []}
 
@@ -199,3 +200,16 @@ def test_checkpoints_after_the_one_that_is_gone_on_from_lose_their_state(tmp_pat
     unseal_later(checkpoints[0])
     # Mended by the next attempt but for its last file, each would otherwise count as whole.
     assert [(path / "trainer_state.json").exists() for path in checkpoints] == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    "sources",
+    [[], 3, {"data.train": 1}, {"data.train": {"rows": 2}}, {"data.train": {"rows": 2, "files": [{"file": "x"}]}}],
+)
+def test_a_record_with_odd_sources_is_damaged(tmp_path: Path, sources: object) -> None:
+    write_json(tmp_path / RECORD, {"sources": sources})
+    with pytest.raises(RecipeError, match=r"run\.json: its entry sources is not what a run writes"):
+        read_record(tmp_path)
+    whole = {"data.train": {"rows": 2, "files": [{"file": "x", "bytes": 1, "sha256": "0"}]}}
+    write_json(tmp_path / RECORD, {"sources": whole})
+    assert read_record(tmp_path)["sources"] == whole

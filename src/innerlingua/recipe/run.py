@@ -250,7 +250,29 @@ def _short(value: Any) -> str:
 
 def read_record(folder: Path) -> dict[str, Any]:
     """What the run in `folder` recorded at its start. Raises `RecipeError` when the record is damaged."""
-    return read_json(folder / RECORD)
+    record = read_json(folder / RECORD)
+    if not _are_sources(record.get("sources", {})):
+        raise RecipeError(
+            f"{folder / RECORD}: its entry sources is not what a run writes; the run in this folder is damaged"
+        )
+    return record
+
+
+def _are_sources(value: Any) -> bool:
+    """Whether `value` has the shape that `sources` gives, section by section."""
+    if not isinstance(value, dict):
+        return False
+    kinds = {"file": str, "bytes": int, "sha256": str}
+    return all(
+        isinstance(section, dict)
+        and isinstance(section.get("rows"), int)
+        and isinstance(section.get("files"), list)
+        and all(
+            isinstance(file, dict) and all(isinstance(file.get(key), kind) for key, kind in kinds.items())
+            for file in section["files"]
+        )
+        for section in value.values()
+    )
 
 
 def read_json(path: Path) -> dict[str, Any]:

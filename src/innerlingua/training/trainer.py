@@ -157,6 +157,7 @@ class Trainer(SFTTrainer):  # type: ignore[misc]  # TRL is not typed
         if 0 < self.state.max_steps <= self.state.global_step:
             self.control.should_training_stop = True
             return [], None
+        self._loss_of_step = None  # an earlier training may have ended between the micro-batches of a step
         batches, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
         if self.terms:
             counts = torch.zeros(len(self.terms), dtype=torch.long)
