@@ -71,10 +71,16 @@ def model_of(args: argparse.Namespace) -> PreTrainedModel:
     return Qwen3MoeForCausalLM(config).eval().to("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def lengths_of(args: argparse.Namespace, generator: np.random.Generator) -> list[int]:
+    """Log-normal around `--tokens`, as the lengths of instructions are."""
+    drawn = generator.lognormal(np.log(args.tokens), 0.6, args.anchors)
+    return [int(length) for length in np.clip(drawn, 8, 8 * args.tokens)]
+
+
 def anchors_of(args: argparse.Namespace) -> list[list[int]]:
-    """Random token ids; lengths are log-normal around `--tokens`, as those of instructions are."""
+    """Random token ids of such lengths."""
     generator = np.random.default_rng(0)
-    lengths = np.clip(generator.lognormal(np.log(args.tokens), 0.6, args.anchors), 8, 8 * args.tokens).astype(int)
+    lengths = lengths_of(args, generator)
     return [generator.integers(3, VOCABULARY, length).tolist() for length in lengths]
 
 
@@ -86,15 +92,26 @@ def rows_of(anchors: Sequence[list[int]]) -> Dataset:
     return Dataset.from_list(rows)
 
 
+def batches_of(lengths: Sequence[int], args: argparse.Namespace) -> dict[str, list[list[int]]]:
+    """The batches that a pass makes, and those of a fixed number of rows."""
+    filled = [list(batch) for batch in batches_by_length(lengths, args.batch)]
+    order = [place for batch in filled for place in batch]
+    fixed = [order[start : start + args.batch] for start in range(0, len(order), args.batch)]
+    return {"filled by length": filled, "of a fixed number of rows": fixed}
+
+
+def padding_of(lengths: Sequence[int], batches: dict[str, list[list[int]]]) -> dict[str, Any]:
+    return {name: {"number": len(some), "padding": padding_share(lengths, some)} for name, some in batches.items()}
+
+
 def measure_pass(args: argparse.Namespace) -> dict[str, Any]:
     model = model_of(args)
     tap = RoutingTap(model)
     backbone = tap.layers[0].backbone
     texts = [PooledText(f"{place:06d}", ids, [0] * len(ids)) for place, ids in enumerate(anchors_of(args))]
     lengths = [len(text.token_ids) for text in texts]
-    filled = batches_by_length(lengths, args.batch)
-    order = [place for batch in filled for place in batch]
-    fixed = [order[start : start + args.batch] for start in range(0, len(order), args.batch)]
+    batches = batches_of(lengths, args)
+    filled, fixed = batches.values()
 
     def ready(batches: Sequence[Sequence[int]]) -> list[tuple[Tensor, Tensor]]:
         padded = [batch_texts([texts[place] for place in batch], 0)[:2] for batch in batches]
@@ -150,10 +167,7 @@ def measure_pass(args: argparse.Namespace) -> dict[str, Any]:
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "anchors": len(texts),
         "tokens": tokens,
-        "batches": {
-            "filled by length": {"number": len(filled), "padding": padding_share(lengths, filled)},
-            "of a fixed number of rows": {"number": len(fixed), "padding": padding_share(lengths, fixed)},
-        },
+        "batches": padding_of(lengths, batches),
         "once": {
             "the model's fingerprint, seconds": timed(lambda number: model_fingerprint(model))(0),
             "10,000 anchors gathered and hashed, seconds": timed(lambda number: hashed(many))(0),
@@ -291,7 +305,7 @@ def main() -> None:
     parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: processor's time, for a busy machine")
     parser.add_argument("--stored", type=int, default=100_000, help="anchors of the large stored prior")
     parser.add_argument("--disk", type=Path, help="where to put the large prior for a while (default: temporary files)")
-    parser.add_argument("--only", choices=("pass", "reading"), help="one half of the benchmark")
+    parser.add_argument("--only", choices=("pass", "reading", "padding"), help="a part; padding is counted alone")
     parser.add_argument("--read", help=argparse.SUPPRESS)
     parser.add_argument("--output", type=Path, default=Path("runs/benchmarks/prior.json"))
     args = parser.parse_args()
@@ -299,6 +313,11 @@ def main() -> None:
         print(json.dumps(read(args.read)))
         return
     result: dict[str, Any] = {}
+    if args.only == "padding":
+        lengths = lengths_of(args, np.random.default_rng(0))
+        for name, found in padding_of(lengths, batches_of(lengths, args)).items():
+            print(f"{args.anchors:,} anchors, {name}: {found['number']:,} batches, padding {found['padding']:.2%}")
+        return
     if args.only != "reading":
         result |= measure_pass(args)
     if args.only != "pass":

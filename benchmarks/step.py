@@ -37,6 +37,7 @@ from protocol import CLOCKS, Ratio, compare, row_of, timed, write_result
 from rich.console import Console
 from rich.table import Table
 from straightforward import StraightforwardTrainer
+from tables import TITLES
 
 from training import (
     WEIGHT,
@@ -59,15 +60,6 @@ from training import (
 STORED_TIME, STORED_PEAK, LIVE_SLACK, GAIN, EXTRA = 1.02, 1.01, 0.03, 1.3, 0.5
 TUNINGS = ("full", "lora")
 ROWS = ("stored", "live", "live_and_bare", "straightforward_live", "straightforward_stored", "straightforward_alone")
-TITLES = {
-    "aa": "A/A: plain / plain",
-    "stored": "stored prior / plain",
-    "live": "live anchors / plain",
-    "live_and_bare": "live anchors / (plain + bare anchor pass)",
-    "straightforward_live": "straightforward / live anchors",
-    "straightforward_stored": "straightforward / stored prior",
-    "straightforward_alone": "straightforward / itself without alignment",
-}
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-# As `step.py` has them, which takes seconds to import.
+# Here and not in `step.py`, which takes seconds to import.
 TITLES = {
     "aa": "A/A: plain / plain",
     "stored": "stored prior / plain",
