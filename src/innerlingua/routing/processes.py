@@ -66,10 +66,10 @@ class Processes:
         return cast("T", found[0])
 
     def add_up(self, tensor: Tensor, device: torch.device) -> None:
-        """Put the sum over all processes in place of `tensor` (on the CPU); `device` is where the work was done."""
+        """Put the sum over all processes in place of `tensor` (on the CPU); `device` is where the weights are."""
         if self.size == 1:
             return
-        place = device if dist.get_backend() == "nccl" else torch.device("cpu")
+        place = _reducing_device(dist.get_backend(), device)
         flat, size = tensor.view(-1), _PIECE_BYTES // tensor.element_size()
         for start in range(0, flat.numel(), size):
             piece = flat[start : start + size]
@@ -86,6 +86,13 @@ def all_processes() -> Processes:
     if not dist.is_available() or not dist.is_initialized():
         return ALONE
     return Processes(dist.get_rank(), dist.get_world_size())
+
+
+def _reducing_device(backend: str, device: torch.device) -> torch.device:
+    """Where `backend` can add up: NCCL on GPUs alone, also while the weights at `device` are offloaded or on meta."""
+    if backend != "nccl":
+        return torch.device("cpu")
+    return device if device.type == "cuda" else torch.device("cuda", torch.cuda.current_device())
 
 
 def _portable(error: Exception | None, rank: int) -> Exception | None:
