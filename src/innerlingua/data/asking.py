@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, Self, TypeVar
 
 from innerlingua.data.wording import counted
-from innerlingua.data.work import ApiKey, ChatClient, Endpoint, Outcome, Reply, check_url
+from innerlingua.data.work import CONNECT, ApiKey, ChatClient, Endpoint, Outcome, Reply, check_url
 from innerlingua.errors import DataError
 
 __all__ = ["Backend", "ModelSpec", "Sampling", "first_rows", "require_whole"]
@@ -103,11 +103,16 @@ class ModelSpec:
     def open(self) -> Backend:
         """The backend; nothing is loaded or connected yet."""
         if self.url is not None:
-            endpoint = Endpoint(self.url, self.model, self.key, self.timeout, self.reply_model)
+            endpoint = Endpoint(self.url, self.model, self.key, self.timeout, self.reply_model, self.connect)
             return ChatClient(endpoint, limit=self.concurrency)
         from innerlingua.data.local import LocalModel
 
         return LocalModel(self.model, revision=self.revision, batch_size=self.batch_size)
+
+    @property
+    def connect(self) -> float:
+        """Seconds until a server must be found and have taken the connection; no longer than the patience lasts."""
+        return min(CONNECT, self.timeout, self.patience)
 
     @property
     def at_once(self) -> int:

@@ -44,11 +44,12 @@ class Quality:
 class QualityClient:
     """Asks a quality server for scores. An asynchronous context manager."""
 
-    def __init__(self, quality: Quality, *, timeout: float, limit: int) -> None:
+    def __init__(self, quality: Quality, *, timeout: float, connect: float, limit: int) -> None:
         self._url = quality.url
         self._http = JsonClient(
             key=quality.key,
             timeout=timeout,
+            connect=connect,
             limit=limit,
             mend_key="name another by --quality-key-env or --quality-key-file.",
             mend_url="Check --quality-url: it is the address of the request itself.",

@@ -276,7 +276,7 @@ def _ask(run: _Run, journal: Journal, *, partial: bool, quiet: bool) -> None:
     backend, model = run.model.open(), run.model
     judge: QualityClient | None = None
     if run.quality is not None:
-        judge = QualityClient(run.quality, timeout=model.timeout, limit=model.at_once)
+        judge = QualityClient(run.quality, timeout=model.timeout, connect=model.connect, limit=model.at_once)
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[None]:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from innerlingua.data.work.client import ChatClient, Endpoint, Reply
 from innerlingua.data.work.engine import Outcome, Refused, Retryable, Task, run_tasks
-from innerlingua.data.work.http import JsonClient, check_url
+from innerlingua.data.work.http import CONNECT, JsonClient, check_url
 from innerlingua.data.work.journal import Journal
 from innerlingua.data.work.keys import ApiKey, read_key
 from innerlingua.data.work.pace import Pace
 
 __all__ = [
+    "CONNECT",
     "ApiKey",
     "ChatClient",
     "Endpoint",

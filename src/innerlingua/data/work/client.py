@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from innerlingua.data.work.engine import Retryable
-from innerlingua.data.work.http import JsonClient, check_url
+from innerlingua.data.work.http import CONNECT, JsonClient, check_url
 from innerlingua.data.work.keys import ApiKey
 from innerlingua.errors import DataError
 
@@ -34,6 +34,7 @@ class Endpoint:
         key: see `read_key`.
         timeout: seconds until a request counts as lost.
         reply_model: the name that replies carry, when the server calls the model otherwise.
+        connect: seconds of these until the server must be found and have taken the connection.
     """
 
     url: str
@@ -41,6 +42,7 @@ class Endpoint:
     key: ApiKey
     timeout: float = 120.0
     reply_model: str | None = None
+    connect: float = CONNECT
 
     def __post_init__(self) -> None:
         check_url(self.url, "--url")
@@ -82,6 +84,7 @@ class ChatClient:
         self._http = JsonClient(
             key=endpoint.key,
             timeout=endpoint.timeout,
+            connect=endpoint.connect,
             limit=limit,
             mend_key="name another by --key-env or --key-file.",
             mend_url=f"Check --url (most end with /v1) and --model {endpoint.model!r}.",

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from innerlingua.data.work.journal import Journal
+from innerlingua.data.work.lookup import LookupLoop
 from innerlingua.data.work.pace import Pace, backoff
 from innerlingua.errors import DataError
 
@@ -113,7 +114,8 @@ def run_tasks(
         raise DataError(f"concurrency {limit} and attempts {attempts} must both be at least 1")
     held = len(journal) if done is None else done
     run = _Run(iter(tasks), work, journal, held, Pace(limit), attempts, patience, base_wait, monitor)
-    return asyncio.run(run.whole(limit, around))
+    with asyncio.Runner(loop_factory=LookupLoop) as runner:
+        return runner.run(run.whole(limit, around))
 
 
 class _Run:

@@ -20,10 +20,13 @@ from innerlingua.data.work.engine import Refused, Retryable
 from innerlingua.data.work.keys import ApiKey
 from innerlingua.errors import DataError
 
-__all__ = ["JsonClient", "check_url", "import_httpx"]
+__all__ = ["CONNECT", "JsonClient", "check_url", "import_httpx"]
 
 LARGEST: Final = 16 * 2**20
 """Bytes of the largest reply that is read: a hundred times what the longest answers of today's models take."""
+
+CONNECT: Final = 10.0
+"""Seconds until connecting counts as failed: time for three packets that get lost."""
 
 _CONGESTED: Final = frozenset((408, 429, 502, 503, 504))
 _KEY_REFUSED: Final = frozenset((401, 403))
@@ -67,17 +70,21 @@ class JsonClient:
 
     Args:
         key: sent with every request.
-        timeout: seconds until a request counts as lost, from sending it to the last byte of the reply.
+        timeout: seconds until a request counts as lost, from looking the server up to the last byte of the reply.
         limit: the most connections.
         mend_key: how a refused key is mended, for the message.
         mend_url: how a wrong address is.
+        connect: seconds of these until the server must be found and have taken the connection.
     """
 
-    def __init__(self, *, key: ApiKey, timeout: float, limit: int, mend_key: str, mend_url: str) -> None:
+    def __init__(
+        self, *, key: ApiKey, timeout: float, limit: int, mend_key: str, mend_url: str, connect: float = CONNECT
+    ) -> None:
         if not timeout > 0:
             raise DataError(f"--timeout {timeout}: seconds above 0")
         self._key = key
         self._timeout = timeout
+        self._connect = connect
         self._limit = limit
         self._mend_key = mend_key
         self._mend_url = mend_url
@@ -88,7 +95,7 @@ class JsonClient:
         try:
             self._client = self._httpx.AsyncClient(
                 headers={**self._key.headers(), "Content-Type": "application/json"},
-                timeout=None,  # one clock for the whole request, below
+                timeout=self._httpx.Timeout(None, connect=self._connect),  # one clock for the whole request, below
                 limits=self._httpx.Limits(max_connections=self._limit, max_keepalive_connections=self._limit),
                 follow_redirects=False,  # a key must not follow to another host
             )
@@ -116,6 +123,8 @@ class JsonClient:
             raise Retryable(f"no answer in {self._timeout:g} s", congested=True) from error
         except self._httpx.InvalidURL as error:
             raise DataError(f"{url!r} is no address: {error}. {self._mend_url}") from error
+        except self._httpx.ConnectTimeout as error:
+            raise Retryable(f"cannot connect to {url} in {self._connect:g} s", congested=True) from error
         except self._httpx.ConnectError as error:
             raise Retryable(f"cannot connect to {url}: {self.told(str(error))}", congested=True) from error
         except self._httpx.RequestError as error:
