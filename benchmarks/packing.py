@@ -126,7 +126,7 @@ def main() -> None:
     model = model_of(args)
     model.config.router_aux_loss_coef = 0.0  # a mean over each micro-batch, which differs between the ways by itself
     optimizer = optimizer_of(model)
-    data = Dataset.from_list(rows)
+    data = Dataset.from_list(list({row["id"]: row for block in blocks for row in block}.values()))
     prior = prior_of(args, model, data)
 
     def way(name: str, arrange: Callable[[Rows], Iterator[Rows]], *, joined: bool) -> Blocks:
@@ -154,15 +154,14 @@ def main() -> None:
         "rows": len(rows),
         "tokens_of_a_row": [float(q) for q in np.quantile([len(r["input_ids"]) for r in rows], [0, 0.5, 0.9, 1])],
         "tokens_of_a_block": tokens / len(blocks),
-        "padding": {"padded": base.share_of_padding(tokens)},
         "ratios": {"A/A: padded / padded": row_of(aa)},
-        "largest_difference_of_loss": {},
+        "ways": {"A/A: padded / padded": {"padding": base.share_of_padding(tokens)}},
     }
     for name, blocks_of in others.items():
         result["ratios"][name] = row_of(compare(timed(base), timed(blocks_of), pairs=args.pairs, title=name), aa)
-        result["padding"][name.partition(" ")[0]] = blocks_of.share_of_padding(tokens)
         gaps = [abs(blocks_of.losses[number] / base.losses[number] - 1) for number in base.losses]
-        result["largest_difference_of_loss"][name] = max(gaps)
+        padding = blocks_of.share_of_padding(tokens)
+        result["ways"][name] = {"padding": padding, "difference_of_loss": max(gaps)}
     write_result(args.output, result)
     show(result)
 
@@ -170,14 +169,14 @@ def main() -> None:
 def show(result: dict[str, Any]) -> None:
     table = Table("way", "time", "95 % interval", "tokens/s", "padding", "difference of loss")
     for name, row in result["ratios"].items():
-        way = name.partition(" ")[0] if "/ padded" in name and not name.startswith("A/A") else "padded"
-        gap = result["largest_difference_of_loss"].get(name)
+        way = result["ways"][name]
+        gap = way.get("difference_of_loss")
         table.add_row(
             name,
             f"{row['median']:.3f}",
             f"{row['low']:.3f} to {row['high']:.3f}",
             f"{result['tokens_of_a_block'] / row['seconds_b']:,.0f}",
-            f"{result['padding'][way]:.1%}",
+            f"{way['padding']:.1%}",
             "" if gap is None else f"{gap:.1e}",
         )
     Console().print(table)

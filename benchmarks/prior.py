@@ -157,7 +157,7 @@ def measure_pass(args: argparse.Namespace) -> dict[str, Any]:
 
     aa = compare(timed(bare, args.clock), timed(bare, args.clock), pairs=args.pairs, title="A/A")
     passed = compare(timed(bare, args.clock), timed(only_pass, args.clock), pairs=args.pairs, title="pass / bare")
-    ratios = {"A/A (bare against bare)": row_of(aa), "prior pass / bare": row_of(passed, aa, LIMIT)}
+    ratios = {"A/A: bare / bare": row_of(aa), "prior pass / bare": row_of(passed, aa, LIMIT)}
     if args.fixed_rows:
         rows = compare(timed(bare, args.clock), timed(bare_rows, args.clock), pairs=args.pairs, title="fixed rows")
         ratios["bare, fixed rows / bare, filled"] = row_of(rows, aa)

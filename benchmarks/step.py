@@ -10,13 +10,16 @@ For full fine-tuning and for LoRA (routers trained whole), without and with grad
 | stored prior / plain | 1.02 |
 | live anchors / plain | 1 + operations of the headless anchor pass / operations of a plain step, + 0.03 |
 | live anchors / (plain, then a bare headless pass over the anchors) | 1.03 |
-| straightforward / live anchors | 1.3 at least |
-| straightforward / stored prior | 1.3 at least |
+| straightforward / stored prior, both with the model's own head | 1.3 at least |
+| straightforward / stored prior, as they come | 1.3 at least |
+| straightforward / live anchors, both with the model's own head | |
+| straightforward / live anchors, as they come | |
 | straightforward / the same without alignment | |
 
 The pass over the anchors is as deep as the last aligned layer. The straightforward way is `straightforward.py`, with
-live anchors; that its loss is ours is asserted before anything is timed. It takes the model's own loss where ours takes
-TRL's, so what either adds to memory is held against the same trainer without alignment.
+live anchors; that its loss is ours is asserted before anything is timed. It takes the model's own head and loss where
+ours takes TRL's fused ones, so there are two comparisons: as they come, and with ours on that head, too, where the
+alignment alone is left between them. What either adds to memory is held against the same trainer without alignment.
 
 How a ratio is measured says `protocol.py`. Memory is counted bytes: what a forward pass saves for the backward pass,
 and the most that is alive at once during forward and backward; parameters, gradients and the optimizer's state are in
@@ -36,7 +39,7 @@ from counted import flops, peak_bytes, saved_bytes
 from protocol import CLOCKS, Ratio, compare, row_of, timed, write_result
 from rich.console import Console
 from rich.table import Table
-from straightforward import StraightforwardTrainer
+from straightforward import ModelHeadTrainer, SameHeadTrainer, StraightforwardTrainer
 from tables import TITLES
 
 from training import (
@@ -59,7 +62,20 @@ from training import (
 
 STORED_TIME, STORED_PEAK, LIVE_SLACK, GAIN, EXTRA = 1.02, 1.01, 0.03, 1.3, 0.5
 TUNINGS = ("full", "lora")
-ROWS = ("stored", "live", "live_and_bare", "straightforward_live", "straightforward_stored", "straightforward_alone")
+# What is timed as (A, B); the ratio is that of B to A.
+AGAINST = {
+    "stored": ("plain", "stored"),
+    "live": ("plain", "live"),
+    "live_and_bare": ("plain_and_bare", "live"),
+    "same_head_stored": ("stored_same_head", "straightforward"),
+    "straightforward_stored": ("stored", "straightforward"),
+    "same_head_live": ("live_same_head", "straightforward"),
+    "straightforward_live": ("live", "straightforward"),
+    "straightforward_alone": ("straightforward_without", "straightforward"),
+}
+
+# Not looked at for memory.
+UNWEIGHED = ("stored_same_head", "live_same_head")
 
 
 def main() -> None:
@@ -67,7 +83,9 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=40, help="pairs of steps (default 40)")
     parser.add_argument("--tuning", nargs="+", choices=TUNINGS, default=list(TUNINGS))
     parser.add_argument("--checkpointing", nargs="+", choices=("off", "on"), default=["off", "on"])
-    parser.add_argument("--rows", nargs="*", choices=ROWS, default=list(ROWS), help="ratios beside A/A (default all)")
+    parser.add_argument(
+        "--rows", nargs="*", choices=AGAINST, default=list(AGAINST), help="ratios beside A/A (default all)"
+    )
     parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: processor's time, for a busy machine")
     add_model_arguments(parser, hidden=512, layers=8, experts=16, top_k=4, tokens=128, batch=4)
     parser.add_argument("--output", type=Path, default=Path("runs/benchmarks/step.json"))
@@ -111,19 +129,21 @@ def measure(args: argparse.Namespace, *, tuning: str, checkpointing: bool, name:
         "stored": stored(prior),
         "live": live(prior.layers),
         "straightforward": partial(StraightforwardTrainer, layers=prior.layers, weight=WEIGHT),
-        "straightforward_without": partial(StraightforwardTrainer, layers=prior.layers, weight=0.0),
+        "straightforward_without": ModelHeadTrainer,
+        "stored_same_head": stored(prior, SameHeadTrainer),
+        "live_same_head": live(prior.layers, SameHeadTrainer),
     }
     subjects = {key: subject_of(args, model, rows, optimizer, make) for key, make in makers.items()}
     set_checkpointing(model, checkpointing)
 
     losses = {key: float(subject.forward_and_backward(0)) for key, subject in subjects.items()}
     model.zero_grad()
-    for ours in ("stored", "live"):
+    for ours in ("stored", "live", "stored_same_head", "live_same_head"):
         gap = abs(losses[ours] - losses["straightforward"]) / abs(losses["straightforward"])
         assert gap < 1e-5, f"the losses differ: {losses}"
     assert abs(losses["plain"] - losses["straightforward_without"]) < 1e-5 * losses["plain"], f"differ: {losses}"
     subjects["plain"].step(0)  # the optimizer makes its state
-    memory = memory_of(subjects)
+    memory = memory_of({key: subject for key, subject in subjects.items() if key not in UNWEIGHED})
     bare = anchor_pass(subjects["live"], model, prior.layers)
     share = anchor_share(subjects["plain"], bare, base)
 
@@ -133,23 +153,15 @@ def measure(args: argparse.Namespace, *, tuning: str, checkpointing: bool, name:
 
     yield {"losses": losses, "memory": memory, "anchor_share_of_operations": share}
     steps = {key: timed(subject.step, args.clock) for key, subject in subjects.items()}
-    against = {
-        "stored": ("plain", "stored"),
-        "live": ("plain", "live"),
-        "live_and_bare": ("plain_and_bare", "live"),
-        "straightforward_live": ("live", "straightforward"),
-        "straightforward_stored": ("stored", "straightforward"),
-        "straightforward_alone": ("straightforward_without", "straightforward"),
-    }
     steps["plain_and_bare"] = timed(plain_and_bare, args.clock)
     aa = compare(steps["plain"], steps["other"], pairs=args.pairs, title=f"{name}: A/A")
     limits = {"stored": STORED_TIME, "live": 1 + share + LIVE_SLACK, "live_and_bare": 1 + LIVE_SLACK}
     ratios: dict[str, Any] = {"aa": row_of(aa)}
     yield {"ratios": ratios}
     for key in args.rows:
-        a, b = against[key]
+        a, b = AGAINST[key]
         ratio = compare(steps[a], steps[b], pairs=args.pairs, title=f"{name}: {TITLES[key]}")
-        gain = key in ("straightforward_live", "straightforward_stored")
+        gain = key in ("same_head_stored", "straightforward_stored")
         ratios[key] = gain_of(ratio, aa) if gain else row_of(ratio, aa, limits.get(key))
         yield {"ratios": ratios}
 

@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from trl import SFTTrainer
 
+from innerlingua import Trainer
+
 
 class CollatePairs:
     """TRL's batch of the targets, and the padded anchors beside it."""
@@ -36,15 +38,8 @@ class CollatePairs:
         return batch
 
 
-class StraightforwardTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is not typed
-    """Live anchors, with `layers` aligned at `weight`. With weight 0 it is the same without alignment."""
-
-    def __init__(self, *, layers: Sequence[int], weight: float, **kwargs: Any) -> None:
-        self.layers, self.weight = list(layers), weight
-        kwargs["args"].remove_unused_columns = weight == 0
-        super().__init__(**kwargs)
-        if weight > 0:
-            self.data_collator = CollatePairs(self.data_collator)
+class ModelHeadTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is not typed
+    """The plain part of the straightforward way: the model's own head and loss in place of TRL's fused ones."""
 
     def compute_loss(
         self,
@@ -53,18 +48,39 @@ class StraightforwardTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is not ty
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        if self.weight == 0:
-            outputs = model(**inputs, use_cache=False, output_router_logits=True, num_items_in_batch=num_items_in_batch)
-            return (outputs.loss, outputs) if return_outputs else outputs.loss
-        anchor_ids, anchor_mask = inputs.pop("anchor_input_ids"), inputs.pop("anchor_attention_mask")
         outputs = model(**inputs, use_cache=False, output_router_logits=True, num_items_in_batch=num_items_in_batch)
+        return (outputs.loss, outputs) if return_outputs else outputs.loss
+
+
+class SameHeadTrainer(Trainer, ModelHeadTrainer):
+    """Ours on that head and loss: what is left between it and the straightforward way is the alignment alone."""
+
+
+class StraightforwardTrainer(ModelHeadTrainer):
+    """Live anchors, with `layers` aligned at `weight`."""
+
+    def __init__(self, *, layers: Sequence[int], weight: float, **kwargs: Any) -> None:
+        self.layers, self.weight = list(layers), weight
+        kwargs["args"].remove_unused_columns = False
+        super().__init__(**kwargs)
+        self.data_collator = CollatePairs(self.data_collator)
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        anchor_ids, anchor_mask = inputs.pop("anchor_input_ids"), inputs.pop("anchor_attention_mask")
+        plain_loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         model.eval()
         with torch.no_grad():
             anchor = model(input_ids=anchor_ids, attention_mask=anchor_mask, use_cache=False, output_router_logits=True)
         model.train()
         target_BLE = self._pooled(outputs.router_logits, inputs["attention_mask"])
         anchor_BLE = self._pooled(anchor.router_logits, anchor_mask)
-        loss = outputs.loss + self.weight * js(anchor_BLE, target_BLE).mean()
+        loss = plain_loss + self.weight * js(anchor_BLE, target_BLE).mean()
         return (loss, outputs) if return_outputs else loss
 
     def _pooled(self, router_logits: Sequence[Tensor], mask_BT: Tensor) -> Tensor:

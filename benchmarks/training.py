@@ -201,17 +201,17 @@ def plain(**kwargs: Any) -> SFTTrainer:
     return SFTTrainer(**kwargs)
 
 
-def stored(prior: RoutingPrior) -> Callable[..., Trainer]:
+def stored(prior: RoutingPrior, trainer: type[Trainer] = Trainer) -> Callable[..., Trainer]:
     def make(**kwargs: Any) -> Trainer:
         # The adapters have changed no weight, but routers that are trained whole have another name.
-        return Trainer(**kwargs, terms=[RoutingAlignment(anchor=prior, weight=WEIGHT)])
+        return trainer(**kwargs, terms=[RoutingAlignment(anchor=prior, weight=WEIGHT)])
 
     return make
 
 
-def live(layers: list[int]) -> Callable[..., Trainer]:
+def live(layers: list[int], trainer: type[Trainer] = Trainer) -> Callable[..., Trainer]:
     def make(**kwargs: Any) -> Trainer:
-        return Trainer(**kwargs, terms=[RoutingAlignment(anchor="live", layers=layers, weight=WEIGHT)])
+        return trainer(**kwargs, terms=[RoutingAlignment(anchor="live", layers=layers, weight=WEIGHT)])
 
     return make
 
