@@ -84,12 +84,11 @@ def _ended_by_signals() -> Iterator[None]:
 
 
 def _left(trainer: Mapping[str, Any]) -> str:
-    from innerlingua.recipe.checkpoints import newest_whole
+    from innerlingua.recipe.checkpoints import left
 
-    folder = Path(str(trainer.get("output_dir")))
-    whole = newest_whole(folder)
-    if whole is None and trainer.get("save_only_model") and any(folder.glob("checkpoint-*")):
-        return f"With trainer.save_only_model no checkpoint can be resumed; the weights that were saved are in {folder}"
-    if whole is None:
-        return "No checkpoint had been written; the same command starts again, with --overwrite where a run was begun"
-    return f"{whole} is whole: the same command with --resume continues from it"
+    return left(
+        Path(str(trainer.get("output_dir"))),
+        weights_only=bool(trainer.get("save_only_model")),
+        whole="is whole: the same command with --resume continues from it",
+        none="No checkpoint had been written; the same command starts again, with --overwrite where a run was begun",
+    )

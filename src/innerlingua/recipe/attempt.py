@@ -15,7 +15,7 @@ from accelerate import PartialState
 
 from innerlingua.errors import RecipeError
 from innerlingua.recipe import run
-from innerlingua.recipe.checkpoints import newest_whole, unfinished
+from innerlingua.recipe.checkpoints import left, unfinished
 from innerlingua.recipe.writable import write_failure
 from innerlingua.training.divergence import DivergenceError
 
@@ -53,11 +53,9 @@ def attempt(folder: Path, args: SFTConfig) -> Iterator[None]:
         raise
 
 
-def _kept(folder: Path, args: SFTConfig, state: str) -> str:
-    whole = newest_whole(folder)
-    if whole is None and args.save_only_model and any(folder.glob("checkpoint-*")):
-        return f"With trainer.save_only_model no checkpoint can be resumed; the weights that were saved are in {folder}"
-    return f"{whole} {state}" if whole else "No checkpoint had been written, so nothing is left of this run"
+def _kept(folder: Path, args: SFTConfig, whole: str) -> str:
+    none = "No checkpoint had been written, so nothing is left of this run"
+    return left(folder, weights_only=args.save_only_model, whole=whole, none=none)
 
 
 def too_large(args: SFTConfig, error: torch.OutOfMemoryError) -> RecipeError:

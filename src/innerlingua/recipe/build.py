@@ -26,8 +26,8 @@ from innerlingua.errors import RecipeError
 from innerlingua.evaluation.harness import require_harness
 from innerlingua.recipe import run
 from innerlingua.recipe.attempt import attempt, without_unexpected_keys
-from innerlingua.recipe.checkpoints import last_checkpoint, unseal_later
-from innerlingua.recipe.group import on_main, own_group
+from innerlingua.recipe.checkpoints import unseal_later
+from innerlingua.recipe.group import own_group
 from innerlingua.recipe.loading import about, placed, to_yaml
 from innerlingua.recipe.model import (
     adapter_config,
@@ -46,13 +46,14 @@ from innerlingua.recipe.prior import (
     values_digest,
 )
 from innerlingua.recipe.rehearsal import rehearse
-from innerlingua.recipe.resume_state import refuse_foreign
+from innerlingua.recipe.resume_state import checkpoint_to_resume
 from innerlingua.recipe.rows import Rows, read_rows, refuse_unknown_tokens
 from innerlingua.recipe.schema import AlignmentSection, EvaluationSection, Recipe
 from innerlingua.recipe.trainer import resolve_trainer, sft_config
 from innerlingua.recipe.writable import refusing_full
 from innerlingua.recipe.zero import load_whole
 from innerlingua.routing import RoutingAlignment, RoutingPrior
+from innerlingua.routing.processes import all_processes
 from innerlingua.training import Term, Trainer
 
 if TYPE_CHECKING:
@@ -117,22 +118,21 @@ def run_training(recipe: Recipe, *, resume: bool = False, overwrite: bool = Fals
 def _run_training(recipe: Recipe, *, resume: bool, overwrite: bool, say: Say) -> Path:
     recipe, args, state = begin(recipe, say)
     folder = Path(args.output_dir)
-    on_main(lambda: run.check_folder(folder, resume=resume, overwrite=overwrite))
+    group = all_processes()
+    group.on_main(lambda: run.check_folder(folder, resume=resume, overwrite=overwrite))
     record: dict[str, Any] = {"processes": state.num_processes}
     if resume:
         _refuse_drift(folder, recipe, record)
-    checkpoint = last_checkpoint(folder, say) if resume else None
-    if checkpoint is not None:
-        refuse_foreign(folder, checkpoint)
+    checkpoint = checkpoint_to_resume(folder, say) if resume else None
     tokenizer = load_tokenizer(recipe.model)
     rows, recipe = read_rows(recipe, tokenizer, say)
     refuse_no_step(args, state.num_processes, len(rows.train))
     if not recipe.data.packing:
         refuse_uneven(args, state.num_processes, len(rows.train))
-    record |= rows.digests() | {"sources": _sources(recipe, rows)}
+    record |= rows.digests() | {"sources": group.on_main(lambda: _sources(recipe, rows))}
     if resume:
         _refuse_drift(folder, recipe, record)
-        check_recorded(recipe, folder, run.read_record(folder), say)
+        group.on_main(lambda: check_recorded(recipe, folder, run.read_record(folder), say))
     callbacks = benchmark_callbacks(recipe.evaluation, tokenizer)
     model, recipe = _model(recipe, say, checkpoint=checkpoint)
     refuse_unknown_tokens(rows, tokenizer, model)
@@ -157,7 +157,9 @@ def _run_training(recipe: Recipe, *, resume: bool, overwrite: bool, say: Say) ->
         trainer = make_trainer(given, rows.train, rows.evaluation, terms)
     for callback in callbacks:
         trainer.add_callback(callback)
-    record |= {"prior": prior_digest(recipe, folder), "prior_values": values_digest(recipe, folder)}
+    record |= group.on_main(
+        lambda: {"prior": prior_digest(recipe, folder), "prior_values": values_digest(recipe, folder)}
+    )
     if state.is_main_process and not resume:
         run.clear_folder(folder)
         start = {"versions": _versions(), "files": [], "beside": run.held(folder)}
@@ -215,7 +217,7 @@ def run_prior(recipe: Recipe, *, overwrite: bool = False, say: Say = print) -> P
 def _run_prior(recipe: Recipe, *, overwrite: bool, say: Say) -> Path:
     recipe, args, _ = begin(recipe, say)
     folder = Path(args.output_dir)
-    on_main(lambda: run.check_prior_folder(folder, overwrite=overwrite))
+    all_processes().on_main(lambda: run.check_prior_folder(folder, overwrite=overwrite))
     tokenizer = load_tokenizer(recipe.model)
     rows, recipe = read_rows(recipe, tokenizer, say)
     model, recipe = _model(recipe, say)

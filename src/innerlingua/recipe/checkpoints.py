@@ -2,9 +2,13 @@
 
 The trainer writes a checkpoint file by file, `trainer_state.json` last, so a run that is killed leaves one that lacks
 it. A disk that runs full, or a copy that is cut off, also leaves files that are there and are not whole. So each file
-is held against what its own format says of it: the header of a safetensors file names the last byte, so that weights
-are not read, and the zip archive that `torch.save` writes has a checksum of each part, for which the optimiser's state
-is read once.
+is held against what its own format says of it: the header of a safetensors file names the last byte, and the zip
+archive that `torch.save` writes ends with a table of its parts, so that neither is read to tell that it is cut short.
+
+The archive also has a checksum of each part. For these the optimiser's state must be read, which is twice the size of
+the weights; that is done for a checkpoint that is to be resumed (`last_checkpoint`). A run that ends says what it
+leaves (`left`) without: within the seconds that a SIGTERM gives it, and of files that it wrote to their end, or read
+when it was resumed.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ from typing import Any
 
 from innerlingua.errors import RecipeError
 
-__all__ = ["flaw_of", "last_checkpoint", "newest_whole", "unfinished", "unseal_later"]
+__all__ = ["flaw_of", "last_checkpoint", "left", "newest_whole", "unfinished", "unseal_later"]
 
 _STATE = "trainer_state.json"
 _STATE_KEYS = frozenset({"epoch", "global_step", "log_history", "max_steps"})
@@ -35,7 +39,7 @@ _UNREAD = frozenset({"training_args.bin"})
 
 
 def last_checkpoint(folder: Path, say: Callable[[str], None] = print) -> Path:
-    """The latest checkpoint in `folder` that is whole; says which later ones are passed over, and why.
+    """The latest checkpoint in `folder` that is whole, read through; says which later ones are passed over, and why.
 
     Raises `RecipeError` when there is none, or a file bears the name of one.
     """
@@ -59,8 +63,20 @@ def last_checkpoint(folder: Path, say: Callable[[str], None] = print) -> Path:
 
 
 def newest_whole(folder: Path) -> Path | None:
-    """The latest checkpoint in `folder` that is whole, None where there is none."""
-    return next((path for step, path in _by_step(folder) if flaw_of(path, step) is None), None)
+    """The latest checkpoint in `folder` that is whole by the lengths of its files, None where there is none."""
+    return next((path for step, path in _by_step(folder) if flaw_of(path, step, read=False) is None), None)
+
+
+def left(folder: Path, *, weights_only: bool, whole: str, none: str) -> str:
+    """What a run that ended early has left in `folder`, in one sentence: its latest checkpoint, which `whole` goes on
+    to tell about, or `none`. With `weights_only` (`trainer.save_only_model`) no checkpoint can be resumed.
+    """
+    newest = newest_whole(folder)
+    if newest is not None:
+        return f"{newest} {whole}"
+    if weights_only and any(folder.glob("checkpoint-*")):
+        return f"With trainer.save_only_model no checkpoint can be resumed; the weights that were saved are in {folder}"
+    return none
 
 
 def unfinished(folder: Path, *, weights_only: bool = False) -> list[Path]:
@@ -73,7 +89,7 @@ def unfinished(folder: Path, *, weights_only: bool = False) -> list[Path]:
         return [path for _, path in _by_step(folder) if path.is_dir() and not isinstance(_json(path / _STATE), dict)]
     found = []
     for step, path in _by_step(folder):
-        if path.is_dir() and flaw_of(path, step) is None:
+        if path.is_dir() and flaw_of(path, step, read=False) is None:
             break
         found.append(path)
     return [path for path in found if path.is_dir()]
@@ -98,8 +114,11 @@ def _by_step(folder: Path) -> list[tuple[int, Path]]:
     return sorted(((int(match[1]), path) for match, path in matches if match), reverse=True)
 
 
-def flaw_of(checkpoint: Path, step: int) -> str | None:
-    """What keeps `checkpoint` from being continued at `step`, in words; None when it is whole."""
+def flaw_of(checkpoint: Path, step: int, *, read: bool = True) -> str | None:
+    """What keeps `checkpoint` from being continued at `step`, in words; None when it is whole.
+
+    Without `read`, files are held against their lengths alone, and not against their checksums.
+    """
     state = _json(checkpoint / _STATE)
     if not isinstance(state, dict):
         return f"{_STATE} is {'missing' if state is None else 'cut short'}"
@@ -124,7 +143,7 @@ def flaw_of(checkpoint: Path, step: int) -> str | None:
         (
             f"{path.relative_to(checkpoint)} is cut short or damaged"
             for path in sorted(checkpoint.rglob("*"))
-            if path.is_file() and path.name not in _UNREAD and not _whole(path)
+            if path.is_file() and path.name not in _UNREAD and not _whole(path, read=read)
         ),
         None,
     )
@@ -158,13 +177,13 @@ def _is_there(path: Path) -> bool:
         return False
 
 
-def _whole(path: Path) -> bool:
+def _whole(path: Path, *, read: bool) -> bool:
     if path.suffix == ".safetensors":
         return _whole_safetensors(path)
     if path.suffix in (".pt", ".pth", ".bin"):
         try:
             with zipfile.ZipFile(path) as archive:
-                return archive.testzip() is None  # torch writes a checksum of each part
+                return not read or archive.testzip() is None  # torch writes a checksum of each part
         except (zipfile.BadZipFile, OSError, ValueError, RuntimeError, EOFError, zlib.error, struct.error):
             return False  # what is damaged decides which
     return path.suffix != ".json" or _json(path) not in (None, _BROKEN)

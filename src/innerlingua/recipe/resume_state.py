@@ -1,8 +1,9 @@
-"""What a resume reads beside the weights: optimiser, schedule, random state. Imports torch.
+"""The checkpoint that a resume goes on from, and what it reads there beside the weights. Imports torch.
 
-These files are pickles, and the Trainer reads them with torch's restricted loader (`weights_only=True`), which raises
-in the middle of the work when one asks for more than tensors and plain values. Here their lists of wanted objects are
-read before anything is loaded, and nothing is executed for that. What lies outside of the run's folder is not read.
+Optimiser, schedule and random state are pickles, and the Trainer reads them with torch's restricted loader
+(`weights_only=True`), which raises in the middle of the work when one asks for more than tensors and plain values. Here
+their lists of wanted objects are read before anything is loaded, and nothing is executed for that. What lies outside of
+the run's folder is not read.
 
 Left out: the shards of DeepSpeed and the `.metadata` of sharded FSDP, which these libraries read with plain pickle.
 """
@@ -10,6 +11,7 @@ Left out: the shards of DeepSpeed and the `.metadata` of sharded FSDP, which the
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -17,10 +19,27 @@ from torch.serialization import get_unsafe_globals_in_checkpoint
 from transformers.trainer_pt_utils import safe_globals
 
 from innerlingua.errors import RecipeError
+from innerlingua.recipe.checkpoints import last_checkpoint
+from innerlingua.routing.processes import all_processes
 
-__all__ = ["refuse_foreign"]
+__all__ = ["checkpoint_to_resume", "refuse_foreign"]
 
 _UNREAD = frozenset({"training_args.bin"})
+
+
+def checkpoint_to_resume(folder: Path, say: Callable[[str], None]) -> Path:
+    """The latest whole checkpoint of the run in `folder`, which holds no code; every process gets the same.
+
+    The main process alone reads the files: that of the optimiser is twice as large as the weights. Raises what
+    `last_checkpoint` and `refuse_foreign` raise, in all of them.
+    """
+
+    def chosen() -> Path:
+        checkpoint = last_checkpoint(folder, say)
+        refuse_foreign(folder, checkpoint)
+        return checkpoint
+
+    return all_processes().on_main(chosen)
 
 
 def refuse_foreign(folder: Path, checkpoint: Path) -> None:
