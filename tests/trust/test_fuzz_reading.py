@@ -265,7 +265,7 @@ def runs(folder: Path) -> Check:
     from safetensors.torch import save_file
     from transformers import TrainerState
 
-    from innerlingua.recipe import run
+    from innerlingua.recipe import drift, run
     from innerlingua.recipe.checkpoints import last_checkpoint
     from innerlingua.recipe.loading import load_recipe
     from innerlingua.recipe.resume_state import refuse_foreign
@@ -293,7 +293,7 @@ def runs(folder: Path) -> Check:
         path.write_bytes(dumped(changed(rng, json.loads(files[path]))) if both else mutated(rng, files[path]))
 
         def compare() -> None:
-            run.differences(folder, recipe, {"processes": 1, "rows": "1"})
+            drift.differences(folder, recipe, {"processes": 1, "rows": "1"})
 
         def resume() -> None:
             refuse_foreign(folder, last_checkpoint(folder, lambda text: None))

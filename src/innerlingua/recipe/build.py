@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,7 @@ from innerlingua.evaluation.harness import require_harness
 from innerlingua.recipe import run
 from innerlingua.recipe.attempt import attempt, without_unexpected_keys
 from innerlingua.recipe.checkpoints import unseal_later
+from innerlingua.recipe.drift import refuse_drift, sources
 from innerlingua.recipe.group import own_group
 from innerlingua.recipe.loading import about, placed, to_yaml
 from innerlingua.recipe.model import (
@@ -47,7 +48,7 @@ from innerlingua.recipe.prior import (
 )
 from innerlingua.recipe.rehearsal import rehearse
 from innerlingua.recipe.resume_state import checkpoint_to_resume
-from innerlingua.recipe.rows import Rows, read_rows, refuse_unknown_tokens
+from innerlingua.recipe.rows import read_rows, refuse_unknown_tokens
 from innerlingua.recipe.schema import AlignmentSection, EvaluationSection, Recipe
 from innerlingua.recipe.trainer import resolve_trainer, sft_config
 from innerlingua.recipe.writable import refusing_full
@@ -122,23 +123,23 @@ def _run_training(recipe: Recipe, *, resume: bool, overwrite: bool, say: Say) ->
     group.on_main(lambda: run.check_folder(folder, resume=resume, overwrite=overwrite))
     record: dict[str, Any] = {"processes": state.num_processes}
     if resume:
-        _refuse_drift(folder, recipe, record)
+        refuse_drift(folder, recipe, record)
     checkpoint = checkpoint_to_resume(folder, say) if resume else None
     tokenizer = load_tokenizer(recipe.model)
     rows, recipe = read_rows(recipe, tokenizer, say)
     refuse_no_step(args, state.num_processes, len(rows.train))
     if not recipe.data.packing:
         refuse_uneven(args, state.num_processes, len(rows.train))
-    record |= rows.digests() | {"sources": group.on_main(lambda: _sources(recipe, rows))}
+    record |= rows.digests() | {"sources": sources(recipe, rows)}
     if resume:
-        _refuse_drift(folder, recipe, record)
+        refuse_drift(folder, recipe, record)
         group.on_main(lambda: check_recorded(recipe, folder, run.read_record(folder), say))
     callbacks = benchmark_callbacks(recipe.evaluation, tokenizer)
     model, recipe = _model(recipe, say, checkpoint=checkpoint)
     refuse_unknown_tokens(rows, tokenizer, model)
     _refuse_parts(recipe, model)
     if resume:
-        _refuse_drift(folder, recipe, record)
+        refuse_drift(folder, recipe, record)
         say(f"resuming from {checkpoint}")
     given = Ingredients(
         recipe=recipe,
@@ -302,13 +303,6 @@ def benchmark_callbacks(section: EvaluationSection | None, tokenizer: PreTrained
         ]
 
 
-def _sources(recipe: Recipe, rows: Rows) -> dict[str, Any]:
-    found = {"data.train": run.sources(recipe.data.train, len(rows.train))}
-    if recipe.data.eval is not None and rows.evaluation is not None:
-        found["data.eval"] = run.sources(recipe.data.eval, len(rows.evaluation))
-    return found
-
-
 def _refuse_parts(recipe: Recipe, model: PreTrainedModel) -> None:
     """Refuse parts that the model does not have, before a prior is computed. `make_trainer` asks again."""
     if recipe.peft is not None:
@@ -404,26 +398,6 @@ def refuse_uneven(args: SFTConfig, processes: int, rows: int) -> None:
             "others for ever. Leave even_batches out, set trainer.dataloader_drop_last: true, or choose another "
             "trainer.per_device_train_batch_size"
         )
-
-
-def _refuse_drift(folder: Path, recipe: Recipe, record: Mapping[str, Any]) -> None:
-    found = run.differences(folder, recipe, record, pending=_pending(recipe))
-    if found:
-        lines = "\n  ".join(found)
-        raise RecipeError(
-            f"--resume: this is not the run that was started in {folder}. What differs (then -> now):\n  {lines}\n"
-            "Set these back, or start a new run in another trainer.output_dir."
-        )
-
-
-def _pending(recipe: Recipe) -> set[str]:
-    """Keys that only the rows or the model will tell."""
-    pending = set() if "assistant_only_loss" in recipe.trainer else {"trainer.assistant_only_loss"}
-    if recipe.alignment is not None and recipe.alignment.layers == "auto":
-        pending.add("alignment.layers")
-    if recipe.alignment is not None and recipe.alignment.score is None:
-        pending.add("alignment.score")
-    return pending
 
 
 def _save(trainer: Trainer, folder: Path, state: PartialState) -> list[str]:

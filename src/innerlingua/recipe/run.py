@@ -8,7 +8,8 @@
         train_result.json       counts and final metrics; written last, so a run that has it is complete
         model files, tokenizer
 
-Files are written to a temporary name and renamed. `checkpoints.py` says which checkpoint counts. Imports no torch.
+Files are written to a temporary name and renamed. `checkpoints.py` says which checkpoint counts, `drift.py` what must
+match. Imports no torch.
 """
 
 from __future__ import annotations
@@ -17,14 +18,12 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from innerlingua.data.hashes import file_hash
 from innerlingua.errors import RecipeError
 from innerlingua.recipe.loading import to_yaml
-from innerlingua.recipe.reading import read_document
 from innerlingua.recipe.schema import Recipe
 from innerlingua.recipe.writable import check_writable
 
@@ -36,30 +35,18 @@ __all__ = [
     "check_folder",
     "check_prior_folder",
     "clear_folder",
-    "differences",
     "held",
     "read_record",
     "record_files",
-    "sources",
     "write_json",
     "write_recipe",
 ]
 
 RECIPE, RECORD, RESULT, PRIOR = "recipe.resolved.yaml", "run.json", "train_result.json", "prior"
 
-# Keys of `trainer` that change what is written, shown or how fast, and not what is learned. All others are held equal.
-_HARMLESS = re.compile(
-    r"(logging_|log_|save_(?!only)|report_to|run_name|project|trackio_|hub_|push_to_hub|output_dir|disable_tqdm"
-    r"|dataloader_(num_workers|pin_memory|persistent_workers|prefetch_factor|multiprocessing_context)|eval_|per_device_eval"
-    r"|ddp_(timeout|backend)|enable_jit_checkpoint|skip_memory_metrics|torch_empty_cache_steps|dataset_num_proc)"
-)
-# Hashes say nothing to a reader: these keys of the record are told in words.
-_ROWS = {"run.rows": "data.train", "run.eval_rows": "data.eval"}
 _TEMPORARY = re.compile(
     r"\.(saving|prior\.(\d+|old|partial)|(recipe\.resolved\.yaml|run\.json|train_result\.json)\.\d+)$"
 )
-# Of data, the rows themselves are compared (`rows`, `eval_rows` of the record), not where they lie.
-_HARMLESS_SECTIONS = frozenset({"data.train", "data.eval", "model.attn_implementation"})
 
 
 def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
@@ -158,96 +145,6 @@ def _listed(record: Mapping[str, Any], key: str) -> list[str]:
     return [name for name in given if isinstance(name, str)] if isinstance(given, list) else []
 
 
-def differences(folder: Path, recipe: Recipe, record: Mapping[str, Any], *, pending: Collection[str] = ()) -> list[str]:
-    """What of `recipe` and `record` changes the training and is not what the run in `folder` was started with.
-
-    Each difference is one line, `key: before -> now`, or a sentence about rows. Keys that only change what is written
-    or shown are passed over, and so are those `pending`, which `recipe` leaves to be found out.
-    """
-    recorded = read_record(folder)
-    before = {
-        **_flat(read_document(folder / RECIPE).values),
-        **_flat({key: recorded.get(key) for key in record}, "run."),
-    }
-    now = {**_flat(recipe.values()), **_flat(dict(record), "run.")}
-    found = []
-    for key in sorted(before.keys() | now.keys()):
-        section, _, name = key.partition(".")
-        harmless = (
-            key in _HARMLESS_SECTIONS
-            or section == "evaluation"
-            or key in pending
-            or (section == "trainer" and _HARMLESS.match(name))
-        )
-        if harmless or key.startswith("run.sources.") or before.get(key) == now.get(key):
-            continue
-        if key in _ROWS:
-            sources = [values.get("sources", {}).get(_ROWS[key]) for values in (recorded, record)]
-            found.append(_changed_rows(_ROWS[key], *sources))
-        else:
-            found.append(f"{key}: {_short(before.get(key))} -> {_short(now.get(key))}")
-    return found
-
-
-def sources(paths: Iterable[str], rows: int) -> dict[str, Any]:
-    """What the rows of a section come from, for the record: how many rows, and of each file its size and SHA-256.
-
-    A folder of `save_to_disk` is one file here, whole, also where a split of it was chosen (`folder:split`).
-    """
-    files = {path: Path(path) for path in paths}
-    for name, path in files.items():
-        if not path.exists() and ":" in path.name:
-            files[name] = path.with_name(path.name.rpartition(":")[0])
-    return {
-        "rows": rows,
-        "files": [
-            {"file": name, "bytes": _size(path), "sha256": file_hash(path)}
-            for name, path in files.items()
-            if path.exists()
-        ],
-    }
-
-
-def _size(path: Path) -> int:
-    files = path.rglob("*") if path.is_dir() else [path]
-    return sum(file.stat().st_size for file in files if file.is_file())
-
-
-def _changed_rows(section: str, before: Any, now: Any) -> str:
-    """Which files of `data.train` or `data.eval` are others now, by their place in the list, and what of them."""
-    if not before or not now:
-        return f"the rows of {section}, or the tokenizer and template that they are tokenised with, have changed"
-    told = f"the rows of {section} have changed ({before['rows']:,} -> {now['rows']:,})"
-    if len(before["files"]) != len(now["files"]):
-        return f"{told}: {len(before['files'])} files -> {len(now['files'])}"
-    changed = [
-        f"{new['file']} has other content ({old['bytes']:,} bytes -> {new['bytes']:,})"
-        for old, new in zip(before["files"], now["files"], strict=True)
-        if old["sha256"] != new["sha256"]
-    ]
-    if not changed:
-        return (
-            f"{told}: the files are the same, and the tokenizer, the template that renders them, or a key of data that "
-            "chooses among them, is another"
-        )
-    return f"{told}: {'; '.join(changed)}"
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            flat |= _flat(value, f"{prefix}{key}.")
-        elif value not in (None, {}):
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
 def read_record(folder: Path) -> dict[str, Any]:
     """What the run in `folder` recorded at its start. Raises `RecipeError` when the record is damaged."""
     record = read_json(folder / RECORD)
@@ -259,7 +156,7 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 
 def _are_sources(value: Any) -> bool:
-    """Whether `value` has the shape that `sources` gives, section by section."""
+    """Whether `value` has the shape that `recipe.drift.sources` gives, section by section."""
     if not isinstance(value, dict):
         return False
     kinds = {"file": str, "bytes": int, "sha256": str}
