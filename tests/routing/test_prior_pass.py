@@ -265,12 +265,12 @@ folder = Path(sys.argv[1])
 model = AutoModelForCausalLM.from_pretrained(folder / "model")
 passes = []
 
-def killed(module, args, output):
+def killed(module, args):
     passes.append(module)
     if len(passes) == 3:
         os.kill(os.getpid(), signal.SIGKILL)
 
-model.model.layers[-1].register_forward_hook(killed)
+model.model.layers[-1].register_forward_pre_hook(killed)
 RoutingPrior.compute(model, load_from_disk(folder / "rows"), PreTrainedTokenizerFast.from_pretrained(folder / "model"),
                      batch_size=2, folder=folder / "prior", progress=False)
 """

@@ -208,7 +208,6 @@ class RoutingTap:
             and any(id(inner) in routers for inner in module.modules())
         ]
         self._entries = [model, *inside]
-        self._after = _layer_after(max(self.layers, key=lambda layer: layer.index))
         self.models: list[PreTrainedModel] = [m for m in (model, *inside) if isinstance(m, PreTrainedModel)]
 
     @property
@@ -223,8 +222,8 @@ class RoutingTap:
 
         Texts that lie end to end in one row are told apart by `position_ids` that start again, and have no mask.
 
-        The backbone runs without the language-model head, and no deeper than the last layer of this tap: the layers
-        above it change nothing of what is captured. Where FSDP has sharded the parameters only a pass that begins
+        The backbone runs without the language-model head, and no further than the last router of this tap: what comes
+        after it changes nothing of what is captured. Where FSDP has sharded the parameters only a pass that begins
         at the root gathers them, so there the whole model runs, with its head on one position of each row. What it
         puts out is then returned: FSDP gathers a layer for the backward pass when a gradient reaches the layer's
         output, so a loss on the routing alone must include it, times zero.
@@ -233,7 +232,7 @@ class RoutingTap:
         if position_ids is not None:
             batch["position_ids"] = position_ids
         if not is_sharded(self.root):
-            with self._ending_after_the_last():
+            with self._ending_with_the_last():
                 self.layers[0].backbone(**batch)
             return None
         if "logits_to_keep" in inspect.signature(type(self.models[0]).forward).parameters:
@@ -242,20 +241,28 @@ class RoutingTap:
         return output
 
     @contextmanager
-    def _ending_after_the_last(self) -> Iterator[None]:
-        """Leave the pass inside where the first layer above the last of this tap would begin."""
+    def _ending_with_the_last(self) -> Iterator[None]:
+        """Leave the pass inside when the last router of this tap has run.
+
+        With a gradient only where the next layer would begin: a checkpointed layer that was left in its middle could
+        not be recomputed.
+        """
         # DeepSpeed ZeRO-3 keeps account of the modules of a pass from beginning to end.
         partitioned = any(hasattr(parameter, "ds_id") for parameter in self.layers[0].backbone.parameters())
-        if self._after is None or partitioned:
-            yield
-            return
-        handle = self._after.register_forward_pre_hook(_end_the_pass)
+        handles: list[RemovableHandle] = []
+        if not partitioned:
+            last = max(self.layers, key=lambda layer: layer.index)
+            if not torch.is_grad_enabled():
+                handles = on_routing(last, _end_the_pass)  # after the hooks of a capture, which is there already
+            elif (following := _layer_after(last)) is not None:
+                handles = [following.register_forward_pre_hook(_end_the_pass)]
         try:
             yield
         except _PassIsDone:
             pass
         finally:
-            handle.remove()
+            for handle in handles:
+                handle.remove()
 
     @contextmanager
     def capture(
@@ -398,7 +405,7 @@ class _PassIsDone(Exception):  # noqa: N818  # no error
     """Leaves a forward pass whose routing is known."""
 
 
-def _end_the_pass(module: nn.Module, args: tuple[Any, ...]) -> None:
+def _end_the_pass(*_: Any) -> None:
     raise _PassIsDone
 
 
