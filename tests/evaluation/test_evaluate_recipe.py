@@ -82,11 +82,17 @@ def test_a_new_run_leaves_no_step_of_the_one_before(
 @pytest.mark.parametrize(
     ("words", "messages"),
     [
-        (["--evaluation.tasks", "belebelle"], ["evaluation.tasks", "did you mean 'belebele'?"]),
-        (["--evaluation.languages", "fra_Latn"], ["evaluation.tasks", "belebele has no fra_Latn"]),
-        (["--evaluation.languages", "swh_Latm"], ["unknown language 'swh_Latm'; did you mean swh_Latn"]),
-        (["--evaluation.num-fewshot", "99"], ["--num-fewshot 99"]),
-        (["--evaluation.data", "nowhere"], ["nowhere: no such folder"]),
+        (["--evaluation.tasks", "belebelle"], ["evaluation.tasks: belebelle", "did you mean 'belebele'?"]),
+        (
+            ["--evaluation.languages", "fra_Latn"],
+            ["evaluation.languages: belebele has no fra_Latn", "out of evaluation.languages\n"],
+        ),
+        (
+            ["--evaluation.languages", "swh_Latm"],
+            ["evaluation.languages: unknown language 'swh_Latm'; did you mean swh_Latn"],
+        ),
+        (["--evaluation.num-fewshot", "99"], ["evaluation.num_fewshot: 99: ", " examples to draw from"]),
+        (["--evaluation.data", "nowhere"], ["--evaluation.data: evaluation.data: nowhere: no such folder"]),
     ],
 )
 def test_what_cannot_be_asked_is_refused_before_the_model_is_loaded(

@@ -129,3 +129,17 @@ def test_the_command_refuses_a_result_in_parts(tmp_path: Path, tokenizer: PreTra
     with pytest.raises(AssertionError, match="zero3_save_16bit_model: true"):
         run(world, tmp_path / "run", steps=1, launch=launch, environment={"DS_ACCELERATOR": "cpu"})
     assert not (tmp_path / "run" / "out").exists()
+
+
+@pytest.mark.slow
+@deepspeed
+def test_the_command_refuses_benchmarks_of_weights_taken_apart(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    launch = deepspeed_launch(tmp_path, 3)
+    world = make_world(tmp_path / "world", tokenizer)
+    asked = {"evaluation": {"tasks": ["belebele"], "languages": ["swh_Latn"]}}
+    with pytest.raises(AssertionError, match="ZeRO-3 spreads the weights over processes") as refused:
+        run(world, tmp_path / "run", steps=1, changes=asked, launch=launch, environment={"DS_ACCELERATOR": "cpu"})
+    assert "47 of 47 rows" not in str(refused.value)  # before the rows are read, and long before the model is
+    assert not (tmp_path / "run" / "out").exists()

@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from accelerate import PartialState
 from datasets import Dataset
-from transformers import PreTrainedModel, TrainerCallback, enable_full_determinism, set_seed
+from transformers import PreTrainedModel, enable_full_determinism, set_seed
 
 from innerlingua.anatomy import check_trainable, set_trainable
 from innerlingua.data.packing import LENGTHS
 from innerlingua.data.wording import counted
 from innerlingua.errors import RecipeError
-from innerlingua.evaluation.harness import require_harness
 from innerlingua.recipe import run
 from innerlingua.recipe.attempt import attempt, without_unexpected_keys
+from innerlingua.recipe.benchmarks import benchmark_callbacks, refuse_spread
 from innerlingua.recipe.checkpoints import unseal_later
 from innerlingua.recipe.drift import refuse_drift, sources
 from innerlingua.recipe.group import own_group
@@ -49,7 +49,7 @@ from innerlingua.recipe.prior import (
 from innerlingua.recipe.rehearsal import rehearse
 from innerlingua.recipe.resume_state import checkpoint_to_resume
 from innerlingua.recipe.rows import read_rows, refuse_unknown_tokens
-from innerlingua.recipe.schema import AlignmentSection, EvaluationSection, Recipe
+from innerlingua.recipe.schema import AlignmentSection, Recipe
 from innerlingua.recipe.trainer import resolve_trainer, sft_config
 from innerlingua.recipe.writable import refusing_full
 from innerlingua.recipe.zero import load_whole
@@ -58,7 +58,6 @@ from innerlingua.routing.processes import all_processes
 from innerlingua.training import Term, Trainer
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
     from trl import SFTConfig
 
 __all__ = [
@@ -66,7 +65,6 @@ __all__ = [
     "TERMS",
     "Ingredients",
     "begin",
-    "benchmark_callbacks",
     "make_trainer",
     "refuse_no_step",
     "refuse_uneven",
@@ -119,6 +117,7 @@ def run_training(recipe: Recipe, *, resume: bool = False, overwrite: bool = Fals
 def _run_training(recipe: Recipe, *, resume: bool, overwrite: bool, say: Say) -> Path:
     recipe, args, state = begin(recipe, say)
     folder = Path(args.output_dir)
+    refuse_spread(recipe.evaluation, args)
     group = all_processes()
     group.on_main(lambda: run.check_folder(folder, resume=resume, overwrite=overwrite))
     record: dict[str, Any] = {"processes": state.num_processes}
@@ -276,31 +275,6 @@ def _model(recipe: Recipe, say: Say, *, checkpoint: Path | None = None) -> tuple
     if recipe.alignment is not None:
         recipe = recipe.model_copy(update={"alignment": with_layers(recipe.alignment, model, say)})
     return model, recipe
-
-
-def benchmark_callbacks(section: EvaluationSection | None, tokenizer: PreTrainedTokenizerBase) -> list[TrainerCallback]:
-    """What asks benchmarks along the training: names, data and languages are refused here, before a model is loaded."""
-    if section is None:
-        return []
-    with about("evaluation.tasks"):
-        require_harness()
-        from innerlingua.evaluation.watching import BenchmarkCallback  # imports the harness
-
-        return [
-            BenchmarkCallback(
-                section.tasks,
-                tokenizer,
-                languages=section.languages,
-                data=section.data,
-                limit=section.limit,
-                anchor=section.anchor,
-                every=section.steps or "epoch",
-                num_fewshot=section.num_fewshot,
-                chat_template=section.chat_template,
-                max_new_tokens=section.max_new_tokens,
-                batch_size=str(section.batch_size),
-            )
-        ]
 
 
 def _refuse_parts(recipe: Recipe, model: PreTrainedModel) -> None:

@@ -13,16 +13,12 @@ from typing import TYPE_CHECKING
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from innerlingua.errors import RecipeError
+from innerlingua.training.sharding import is_zero_3
 
 if TYPE_CHECKING:
     from trl import SFTConfig
 
-__all__ = ["is_zero_3", "load_whole", "refuse_parts"]
-
-
-def is_zero_3(args: SFTConfig) -> bool:
-    """Whether DeepSpeed takes the weights apart, by the launcher's word or by `trainer.deepspeed`."""
-    return args.deepspeed_plugin is not None and args.deepspeed_plugin.zero_stage == 3
+__all__ = ["load_whole", "refuse_parts"]
 
 
 def refuse_parts(args: SFTConfig) -> None:

@@ -34,6 +34,7 @@ from innerlingua.training.divergence import ConstantTerms, DivergenceError, Weig
 from innerlingua.training.refusals import checked_terms, refuse_conflicts, refuse_parallelism
 from innerlingua.training.resume import ResumeGuard
 from innerlingua.training.rows import prepare_rows
+from innerlingua.training.sharding import is_zero_3
 from innerlingua.training.terms import Term
 
 __all__ = ["Trainer"]
@@ -83,7 +84,7 @@ class Trainer(SFTTrainer):  # type: ignore[misc]  # TRL is not typed
             # The labels say it already, and TRL would refuse rows that are no longer messages.
             args.assistant_only_loss = False
         super().__init__(model, args, **kwargs)
-        if self.args.deepspeed_plugin is not None and self.args.deepspeed_plugin.zero_stage == 3:
+        if is_zero_3(self.args):
             gather_experts_together(self.model)
         self._name_the_number_of_experts()
         self.add_callback(ResumeGuard(self.model))

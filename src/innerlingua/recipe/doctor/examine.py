@@ -18,6 +18,7 @@ from trl import SFTConfig
 from innerlingua.anatomy import RoutingTap, check_routing, find_moe_layers
 from innerlingua.errors import ModelError, RecipeError
 from innerlingua.recipe import build, run
+from innerlingua.recipe.benchmarks import benchmark_callbacks, refuse_spread
 from innerlingua.recipe.doctor import judgement
 from innerlingua.recipe.doctor.findings import Findings
 from innerlingua.recipe.doctor.measure import Watch
@@ -77,7 +78,9 @@ def examine(recipe: Recipe, path: str, watch: Watch, *, processes: int = 1) -> R
         args = args if enough else None
     if recipe.evaluation is not None and tokenizer is not None:
         with found.stage("evaluation.tasks", "the benchmarks to ask along the training are there, in every language"):
-            build.benchmark_callbacks(recipe.evaluation, tokenizer)
+            if args is not None:
+                refuse_spread(recipe.evaluation, args)
+            benchmark_callbacks(recipe.evaluation, tokenizer)
     watch.stage("the model")
     recipe, model = _model(recipe, found, report)
     if rows is not None and model is not None and tokenizer is not None:
