@@ -87,6 +87,7 @@ def main() -> None:
         "--rows", nargs="*", choices=AGAINST, default=list(AGAINST), help="ratios beside A/A (default all)"
     )
     parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: processor's time, for a busy machine")
+    parser.add_argument("--micro-batches", type=int, default=1, help="batches of an optimizer's step (default 1)")
     add_model_arguments(parser, hidden=512, layers=8, experts=16, top_k=4, tokens=128, batch=4)
     parser.add_argument("--output", type=Path, default=Path("runs/benchmarks/step.json"))
     args = parser.parse_args()
@@ -111,8 +112,9 @@ def sizes_of(args: argparse.Namespace) -> dict[str, Any]:
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "experts_implementation": model.config._experts_implementation,
         "aligned_layers": aligned_layers(args.layers),
-        "target_tokens": args.batch * args.tokens,
-        "anchor_tokens": args.batch * args.tokens,
+        "micro_batches": args.micro_batches,
+        "target_tokens": args.micro_batches * args.batch * args.tokens,
+        "anchor_tokens": args.micro_batches * args.batch * args.tokens,
     }
 
 

@@ -49,7 +49,10 @@ class ModelHeadTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is not typed
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         outputs = model(**inputs, use_cache=False, output_router_logits=True, num_items_in_batch=num_items_in_batch)
-        return (outputs.loss, outputs) if return_outputs else outputs.loss
+        # The balance loss is a mean over the micro-batches of a step, as TRL has it; the cross-entropy is one already.
+        repeated = 1 - 1 / self.current_gradient_accumulation_steps
+        loss = outputs.loss - repeated * self.router_aux_loss_coef * outputs.aux_loss
+        return (loss, outputs) if return_outputs else loss
 
 
 class SameHeadTrainer(Trainer, ModelHeadTrainer):
@@ -80,7 +83,8 @@ class StraightforwardTrainer(ModelHeadTrainer):
         model.train()
         target_BLE = self._pooled(outputs.router_logits, inputs["attention_mask"])
         anchor_BLE = self._pooled(anchor.router_logits, anchor_mask)
-        loss = plain_loss + self.weight * js(anchor_BLE, target_BLE).mean()
+        aligned = js(anchor_BLE, target_BLE).mean() / self.current_gradient_accumulation_steps
+        loss = plain_loss + self.weight * aligned
         return (loss, outputs) if return_outputs else loss
 
     def _pooled(self, router_logits: Sequence[Tensor], mask_BT: Tensor) -> Tensor:

@@ -39,7 +39,7 @@ def add_model_arguments(parser: argparse.ArgumentParser, **defaults: int) -> Non
         "experts": "experts of a layer",
         "top_k": "experts of a token",
         "tokens": "tokens of a row",
-        "batch": "rows of a step",
+        "batch": "rows of a batch",
     }
     for name, meaning in sizes.items():
         default = defaults[name]
@@ -132,12 +132,13 @@ def prior_of(args: argparse.Namespace, model: PreTrainedModel, rows: Dataset) ->
 
 @dataclass(frozen=True)
 class Subject:
-    """One trainer and its steps."""
+    """One trainer and its steps of `micro_batches` batches."""
 
     trainer: Any
     rows: Dataset
     collate: Callable[[list[dict[str, Any]]], dict[str, Any]]
     batch: int
+    micro_batches: int = 1
 
     def batch_of(self, number: int) -> dict[str, Any]:
         first = number * self.batch % len(self.rows)
@@ -145,13 +146,16 @@ class Subject:
         return collated
 
     def forward_and_backward(self, number: int) -> Tensor:
-        """The Trainer's own `training_step` with one micro-batch; the loss, detached."""
-        trainer = self.trainer
-        samples, items = trainer.get_batch_samples(iter([self.batch_of(number)]), 1, trainer.args.device)
-        trainer.current_gradient_accumulation_steps = 1
-        trainer.accelerator.gradient_state._set_sync_gradients(True)
-        loss: Tensor = trainer.training_step(trainer.model, samples[0], items)
-        return loss
+        """The Trainer's own `training_step` with each micro-batch of a step; their loss, detached."""
+        trainer, count = self.trainer, self.micro_batches
+        drawn = [self.batch_of(number * count + place) for place in range(count)]
+        samples, items = trainer.get_batch_samples(iter(drawn), count, trainer.args.device)
+        trainer.current_gradient_accumulation_steps = count
+        total = torch.zeros(())
+        for place, sample in enumerate(samples):
+            trainer.accelerator.gradient_state._set_sync_gradients(place == count - 1)
+            total = total + trainer.training_step(trainer.model, sample, items)
+        return total
 
     def forward(self, number: int) -> Tensor:
         """The loss with its graph."""
@@ -188,7 +192,7 @@ def subject_of(
         optimizers=(optimizer, torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)),
     )
     loader = trainer.get_train_dataloader()
-    return Subject(trainer, loader.dataset, loader.collate_fn, args.batch)
+    return Subject(trainer, loader.dataset, loader.collate_fn, args.batch, args.micro_batches)
 
 
 def optimizer_of(model: nn.Module) -> torch.optim.Optimizer:
@@ -241,12 +245,13 @@ def anchor_pass(subject: Subject, model: nn.Module, layers: list[int]) -> Callab
         ready.append([entries[f"anchor_{name}"].to(device) for name in ("input_ids", "attention_mask")])
 
     def run(number: int) -> None:
-        input_ids, attention_mask = ready[number % len(ready)]
         whole, config.num_hidden_layers = config.num_hidden_layers, depth
-        backbone.eval()
-        with torch.no_grad():
-            backbone(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
-        backbone.train()
+        for place in range(subject.micro_batches):
+            input_ids, attention_mask = ready[(number * subject.micro_batches + place) % len(ready)]
+            backbone.eval()
+            with torch.no_grad():
+                backbone(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
+            backbone.train()
         config.num_hidden_layers = whole
 
     return run
