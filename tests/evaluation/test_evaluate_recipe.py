@@ -77,6 +77,8 @@ def test_a_new_run_leaves_no_step_of_the_one_before(
     (evaluation / "mine.txt").write_text("kept")
     command("train", recipe, *_section(benchmarks), "--trainer.max-steps", "2", "--overwrite")
     assert {path.name for path in evaluation.iterdir()} == {"history.json", "mine.txt", "step-000000", "step-000002"}
+    command("train", recipe, "--trainer.max-steps", "1", "--overwrite")  # which asks nothing
+    assert [path.name for path in evaluation.iterdir()] == ["mine.txt"]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,9 @@
         samples/<benchmark>.<language>.jsonl    one sample a line, in the order of the benchmark
         results.json                            one summary per benchmark and language
 
+A training that asks benchmarks on its way (`watching.py`) has such a folder for each time that it asked, `step-N`, and
+`history.json` beside them.
+
 A run is one model under one setting. A file of samples is there when all of them are (it is written to a temporary name
 and renamed), so whether a benchmark in a language is finished is whether its file exists. The digest of all samples'
 content, `version`, says whether two runs answered the same questions. Imports no torch.
@@ -16,6 +19,7 @@ import hashlib
 import json
 import math
 import re
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +33,7 @@ from innerlingua.data.files import replaced, write_text
 from innerlingua.errors import DataError
 
 __all__ = [
+    "HISTORY",
     "RESULTS",
     "RUN",
     "SCHEMA",
@@ -37,6 +42,7 @@ __all__ = [
     "Samples",
     "Texts",
     "benchmark_version",
+    "clear_history",
     "content_hash",
     "read_results",
     "read_run",
@@ -53,6 +59,7 @@ __all__ = [
 SCHEMA: Final = 1
 RUN: Final = "run.json"
 RESULTS: Final = "results.json"
+HISTORY: Final = "history.json"
 STATUSES: Final = ("answered", "cut", "unparsed", "overlong")
 """answered; cut by the token limit; no answer to be found in the text; the prompt had no room in the model's context
 and was never run. All but the first are counted apart and have score 0, except that a cut translation is scored as far
@@ -372,3 +379,18 @@ def _read_json(path: Path, *, remedy: str = "evaluate into another folder") -> d
         raise DataError(f"{path} has schema {schema}, and this version reads {SCHEMA}: evaluate into another folder")
     assert isinstance(record, dict)
     return record
+
+
+def clear_history(folder: Path) -> None:
+    """Remove what an earlier training left in `folder`, told by its history: its steps would stand among another's.
+
+    What else is there stays, and the folder with it.
+    """
+    if not (folder / HISTORY).is_file():
+        return
+    for path in folder.glob("step-*"):
+        if (path / RUN).is_file():
+            shutil.rmtree(path)
+    (folder / HISTORY).unlink()
+    if not any(folder.iterdir()):
+        folder.rmdir()

@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import copy
 import json
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import nn
 from torch.distributed.tensor import DTensor
@@ -30,15 +29,13 @@ from innerlingua.evaluation.benchmarks import choose, data_folder
 from innerlingua.evaluation.planning import versions
 from innerlingua.evaluation.running import run_unit, silent, summary_of
 from innerlingua.evaluation.settings import Settings, check_settings, recorded
-from innerlingua.evaluation.store import RUN, write_results, write_run, write_samples
+from innerlingua.evaluation.store import HISTORY, clear_history, write_results, write_run, write_samples
 from innerlingua.evaluation.tasks import build_unit
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, TrainerControl, TrainerState, TrainingArguments
 
-__all__ = ["HISTORY", "BenchmarkCallback"]
-
-HISTORY: Final = "history.json"
+__all__ = ["BenchmarkCallback"]
 
 
 class BenchmarkCallback(TrainerCallback):
@@ -124,7 +121,7 @@ class BenchmarkCallback(TrainerCallback):
             self.history = [entry for entry in stored if entry["step"] <= state.global_step]
             return
         if state.is_world_process_zero:
-            _clear(path.parent)
+            clear_history(path.parent)
         if self._at_start:
             self._evaluate(args, state, kwargs["model"])
 
@@ -219,16 +216,6 @@ class BenchmarkCallback(TrainerCallback):
 
     def _folder(self, args: TrainingArguments) -> Path:
         return self._output_dir or Path(str(args.output_dir)) / "evaluation"
-
-
-def _clear(folder: Path) -> None:
-    """Remove what an earlier training left in `folder`, told by its history: its steps would stand among ours."""
-    if not (folder / HISTORY).is_file():
-        return
-    for path in folder.glob("step-*"):
-        if (path / RUN).is_file():
-            shutil.rmtree(path)
-    (folder / HISTORY).unlink()
 
 
 @contextmanager

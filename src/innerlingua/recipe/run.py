@@ -5,6 +5,7 @@
         run.json                what a resumed run must match (prior, rows, number of processes), the files it wrote
         prior/                  the routing prior
         checkpoint-N/           the trainer's resume state
+        evaluation/             what benchmarks along the training gave
         train_result.json       counts and final metrics; written last, so a run that has it is complete
         model files, tokenizer
 
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from innerlingua.errors import RecipeError
+from innerlingua.evaluation.store import clear_history
 from innerlingua.recipe.loading import to_yaml
 from innerlingua.recipe.schema import Recipe
 from innerlingua.recipe.writable import check_writable
@@ -43,6 +45,7 @@ __all__ = [
 ]
 
 RECIPE, RECORD, RESULT, PRIOR = "recipe.resolved.yaml", "run.json", "train_result.json", "prior"
+_EVALUATION = "evaluation"
 
 _TEMPORARY = re.compile(
     r"\.(saving|prior\.(\d+|old|partial)|(recipe\.resolved\.yaml|run\.json|train_result\.json)\.\d+)$"
@@ -112,7 +115,10 @@ def held(folder: Path) -> list[str]:
 
 
 def clear_folder(folder: Path) -> None:
-    """Remove what an earlier run recorded as its own in `folder`, file by file and nothing else. The prior stays."""
+    """Remove what an earlier run recorded as its own in `folder`, file by file and nothing else. The prior stays.
+
+    Of `evaluation/`, too, only what a training's history tells of is removed.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for path in list(folder.iterdir()):
         if _TEMPORARY.match(path.name):
@@ -122,6 +128,7 @@ def clear_folder(folder: Path) -> None:
     for path in folder.glob("checkpoint-*"):
         if re.fullmatch(r"checkpoint-\d+", path.name) and path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
+    clear_history(folder / _EVALUATION)
     # The record goes last: a removal that is cut short leaves a folder that is still known as a run's.
     written = _listed(read_record(folder), "files")
     for name in [*(name for name in written if _is_own(folder, name)), RESULT, RECIPE, RECORD]:
