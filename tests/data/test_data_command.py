@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -70,6 +71,22 @@ def test_a_key_is_in_nothing_that_is_printed_or_written(
     assert planted not in told + "".join(path.read_text(encoding="utf-8") for path in written)
 
 
+def test_what_comes_after_the_last_answer_shows_how_far_it_is(
+    data: Callable[..., Ended], write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes what it writes to for a terminal
+    with FaultServer(answer=lambda body: r"\boxed{4}") as server:
+        common = ("--model", "m", "--url", server.url, "-o")
+        *_, verified = data("verify", write([ROW]), *common, tmp_path / "v.jsonl")
+        *_, translated = data("translate", write([ROW]), "--to", "swh_Latn", *common, tmp_path / "t.jsonl")
+    for told, titles in (
+        (verified, ("verify: judging", "verify: writing")),
+        (translated, ("translate: writing what passed", "translate: writing what is set aside")),
+    ):
+        for title in titles:
+            assert re.search(rf"{title} .*1/1", told.replace("\x1b", "")), title
+
+
 def test_check_prints_json_for_scripts_and_nothing_beside_it(data: Callable[..., Ended], write: Write) -> None:
     code, out, _ = data("check", write([PAIR]), "--json")
     assert code == 0
@@ -88,6 +105,7 @@ def test_pair_says_what_it_wrote(data: Callable[..., Ended], write: Write, tmp_p
     ("words", "message"),
     [
         (("pair", "{source}", "-o", "out.xlsx"), "unknown format"),
+        (("pair", "{source}", "-o", "."), "give the output a name of its own"),
         (("check", "nothing.jsonl"), "no such file"),
         (("verify", "{source}", "--model", "m", "--url", "nowhere", "-o", "{out}"), "not an address"),
         (("translate", "{source}", "--to", "swahili", "--model", "m", "-o", "{out}"), "did you mean swh_Latn"),

@@ -13,7 +13,6 @@ import pytest
 from datasets import Dataset, load_from_disk
 
 from innerlingua.data import PACK_VARIABLE, read_pairs
-from innerlingua.data.card import write_pair_card
 from innerlingua.data.joining import pair
 from innerlingua.data.licences import is_non_commercial, licence_of
 from innerlingua.errors import DataError
@@ -57,7 +56,7 @@ def test_what_is_written_is_what_training_reads(write: Write, tmp_path: Path) ->
     both = write([*TARGETS, *ANCHORS])
     read = []
     for name in ("out.jsonl", "out.jsonl.gz", "out.parquet", "folder"):
-        pair([both], tmp_path / name)
+        pair([both], tmp_path / name, overwrite=True)  # they share a card
         read.append(read_pairs(tmp_path / name).dataset.to_list())
     assert read[0] == read[1] == read[2] == read[3]
     assert read[0][0]["anchor_completion"] == "It is \\boxed{4}."
@@ -114,7 +113,7 @@ def test_non_commercial_rows_come_in_only_when_asked_for(write: Write, tmp_path:
         assert rows[0]["license"] == expected[side]
         made = json.loads(rows[0]["provenance"])
         assert made["anchor" if side == "anchor" else "target"]["license"] == "CC-BY-NC-4.0"
-        card = write_pair_card(joined).read_text(encoding="utf-8")
+        card = joined.card.read_text(encoding="utf-8")
         name = "LAFAND/MAFAND-MT" if side == "parallel" else "news"
         assert f"| {name} | CC-BY-NC-4.0 | 1 |" in card
         assert "1 row that went in is for non-commercial use only." in card
@@ -191,7 +190,7 @@ def test_an_input_is_never_overwritten_nor_a_folder_that_is_no_dataset(write: Wr
     for _ in range(2):
         pair([both], tmp_path / "folder", overwrite=True)
     assert load_from_disk(str(tmp_path / "folder"))["id"][:] == ["1", "2"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "pairs.jsonl"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "folder.card.md", "pairs.jsonl"]
 
 
 @pytest.mark.parametrize("policy", ["error", "drop", "keep"])

@@ -40,9 +40,7 @@ def run(paths: list[Path], out: Path, **options: Any) -> Verified:
 def test_what_is_written_beside_an_output_never_takes_the_place_of_an_input(write: Write, name: str) -> None:
     source = write([QUESTION], name)
     before = source.read_bytes()
-    with pytest.raises(
-        DataError, match=rf"{name}: which is written beside the output, is an input as well|is an input"
-    ):
+    with pytest.raises(DataError, match=rf"{name}, which is written beside the output, is an input as well"):
         run([source], source.with_name("v.jsonl"))
     with pytest.raises(DataError, match="is an input"):
         run([source], source.with_name("v.jsonl"), overwrite=True)

@@ -287,11 +287,8 @@ def pair(
     innerlingua data pair ntrex.jsonl.gz --only swh_Latn -o train.jsonl
     innerlingua data pair sw.csv --language swh_Latn --anchors en.csv -o train.jsonl
     """
-    from innerlingua.data.card import card_path, write_pair_card
-    from innerlingua.data.files import check_beside
     from innerlingua.data.joining import pair as join
 
-    check_beside([card_path(output)], overwrite=overwrite, inputs=[*targets, *(anchors or [])])
     joined = join(
         targets,
         output,
@@ -307,7 +304,6 @@ def pair(
         non_commercial=non_commercial,
         overwrite=overwrite,
     )
-    card = write_pair_card(joined)
     for name, count in joined.counts.items():
         if count or name in ("read", "kept"):
             say(f"{name.replace('_', ' ')}: {count:,}")
@@ -315,7 +311,7 @@ def pair(
         say(f"  {code}: {count:,}")
     if joined.ignored_columns:
         say(f"columns left out: {', '.join(joined.ignored_columns)}")
-    say(f"wrote {joined.path} and {card}")
+    say(f"wrote {joined.path} and {joined.card}")
 
 
 @app.command("check")

@@ -14,11 +14,10 @@ from typing import Any, Final
 
 from innerlingua.data.files import write_text
 from innerlingua.data.hashes import file_hash
-from innerlingua.data.joining import Joined
 from innerlingua.data.licences import is_non_commercial
 from innerlingua.data.wording import counted
 
-__all__ = ["LICENCE_NOTE", "beside", "card_path", "today", "write_card", "write_pair_card"]
+__all__ = ["LICENCE_NOTE", "beside", "card_path", "today", "write_card"]
 
 LICENCE_NOTE: Final = (
     "Licences are what rows state, or what is known of the source that they name; where they are not stated, look "
@@ -50,6 +49,7 @@ def today() -> str:
 def write_card(
     output: Path,
     *,
+    written: Path,
     title: str,
     languages: Mapping[str, int],
     counts: Mapping[str, int],
@@ -61,7 +61,8 @@ def write_card(
     """Write the card of `output` beside it.
 
     Args:
-        output: the data file, written already; its hash goes into the card.
+        output: the data file.
+        written: where its content is, which does not bear its name yet; the hash goes into the card.
         title: what was made.
         languages: rows by language.
         counts: what was read, kept, dropped.
@@ -83,7 +84,7 @@ def write_card(
         "",
         f"# {_cell(output.name)}",
         "",
-        f"{title}, {today()} (UTC). SHA-256 `{file_hash(output)}`.",
+        f"{title}, {today()} (UTC). SHA-256 `{file_hash(written)}`.",
         "",
         "| language | rows |",
         "|---|---:|",
@@ -126,21 +127,3 @@ def _cell(text: str) -> str:
 def _code(text: str) -> str:
     """A name in the type of code, whatever quotes it holds."""
     return f"`{' '.join(text.replace('`', chr(39)).split())}`"
-
-
-def write_pair_card(joined: Joined) -> Path:
-    """The card of what `pair` wrote."""
-    return write_card(
-        joined.path,
-        title="Pairs of a target and its anchor, joined by `innerlingua data pair`",
-        languages=joined.languages,
-        counts=joined.counts,
-        sources=joined.sources,
-        licences=joined.licences,
-        settings={**joined.settings, "columns_left_out": joined.ignored_columns},
-        notes=[
-            "`provenance` of each row says, as JSON, where target and anchor came from: model, template, settings and "
-            "date where a model wrote them, file and line where a file held them.",
-            LICENCE_NOTE,
-        ],
-    )

@@ -21,7 +21,16 @@ from innerlingua.errors import DataError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["check_beside", "check_name", "check_output", "replaced", "write_rows", "write_tables", "write_text"]
+__all__ = [
+    "check_beside",
+    "check_name",
+    "check_output",
+    "put_rows",
+    "put_tables",
+    "replaced",
+    "write_rows",
+    "write_text",
+]
 
 _ENDINGS = (".jsonl", ".jsonl.gz", ".parquet")
 
@@ -106,7 +115,7 @@ def _check_inputs(out: Path, inputs: Sequence[Any], told: str = "") -> None:
         )
         if inside or (out.exists() and out.samefile(path)):
             where = f"lies in the input {given}" if inside else "is an input as well"
-            raise DataError(f"{out}:{told} {where}; inputs are never changed. Choose another name.")
+            raise DataError(f"{out}{told or ':'} {where}; inputs are never changed. Choose another name.")
 
 
 def _is_dataset(folder: Path) -> bool:
@@ -119,7 +128,10 @@ def _is_dataset(folder: Path) -> bool:
 
 @contextmanager
 def replaced(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place when the block ends well, and is removed when it does not."""
+    """A temporary path beside `path` that takes its place when the block ends well, and is removed when it does not.
+
+    What belongs to an output is written inside of its block: where the output is, all of it is.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -155,16 +167,24 @@ def write_text(path: Path, text: str) -> None:
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
     """Write JSON rows (.jsonl, .jsonl.gz) whole or not at all; null values are left out. The number of rows."""
+    with replaced(path) as temporary:
+        return put_rows(temporary, path, rows)
+
+
+def put_rows(temporary: Path, path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
+    """Write JSON rows to the temporary path of `replaced(path)`, in the format that `path` names; their number."""
     count = 0
-    with replaced(path) as temporary, _binary(temporary, path) as stream:
+    with _binary(temporary, path) as stream:
         for row in rows:
             stream.write(_line(row))
             count += 1
     return count
 
 
-def write_tables(path: Path, tables: Iterable[pa.Table]) -> int:
-    """Write Arrow tables of one schema in the format that the path names; they are not held together in memory.
+def put_tables(temporary: Path, path: Path, tables: Iterable[pa.Table]) -> int:
+    """Write Arrow tables of one schema to the temporary path of `replaced(path)`, in the format that `path` names.
+
+    They are not held together in memory.
 
     Returns:
         The number of rows.
@@ -173,27 +193,26 @@ def write_tables(path: Path, tables: Iterable[pa.Table]) -> int:
     import pyarrow.parquet as pq
 
     if path.name.endswith((".jsonl", ".jsonl.gz")):
-        return write_rows(path, (row for table in tables for row in table.to_pylist()))
+        return put_rows(temporary, path, (row for table in tables for row in table.to_pylist()))
     count = 0
-    with replaced(path) as temporary:
-        stream = temporary if path.suffix == ".parquet" else temporary.with_name(temporary.name + ".arrow")
-        writer: Any = None
-        try:
-            for table in tables:
-                if writer is None:
-                    opened = pq.ParquetWriter if path.suffix == ".parquet" else pa.ipc.new_stream
-                    writer = opened(str(stream), table.schema)
-                writer.write_table(table)
-                count += len(table)
-            if writer is not None:
-                writer.close()
-            if path.suffix != ".parquet":
-                from datasets import Dataset
+    stream = temporary if path.suffix == ".parquet" else temporary.with_name(temporary.name + ".arrow")
+    writer: Any = None
+    try:
+        for table in tables:
+            if writer is None:
+                opened = pq.ParquetWriter if path.suffix == ".parquet" else pa.ipc.new_stream
+                writer = opened(str(stream), table.schema)
+            writer.write_table(table)
+            count += len(table)
+        if writer is not None:
+            writer.close()
+        if path.suffix != ".parquet":
+            from datasets import Dataset
 
-                Dataset.from_file(str(stream)).save_to_disk(str(temporary))
-        finally:
-            if stream != temporary:
-                stream.unlink(missing_ok=True)
+            Dataset.from_file(str(stream)).save_to_disk(str(temporary))
+    finally:
+        if stream != temporary:
+            stream.unlink(missing_ok=True)
     return count
 
 

@@ -19,7 +19,8 @@ from typing import Any, Final
 
 import xxhash
 
-from innerlingua.data.files import check_output, write_tables
+from innerlingua.data.card import LICENCE_NOTE, card_path, write_card
+from innerlingua.data.files import check_beside, check_output, put_tables, replaced
 from innerlingua.data.hashes import hash_of
 from innerlingua.data.languages import ENGLISH, check_language, known_languages
 from innerlingua.data.licences import Licences, both, licence_of
@@ -45,15 +46,12 @@ class Joined:
     """What a join wrote.
 
     `counts`: read = kept + the dropped; anchors, the repeated and unused ones among them; rows left out before.
-    `sources` maps files to their SHA-256, `licences` (source, licence) to rows that were read.
     """
 
     path: Path
+    card: Path
     counts: dict[str, int]
     languages: dict[str, int]
-    sources: dict[str, str]
-    licences: dict[tuple[str, str], int]
-    settings: dict[str, Any]
     ignored_columns: list[str]
 
 
@@ -73,7 +71,7 @@ def pair(
     non_commercial: str = "error",
     overwrite: bool = False,
 ) -> Joined:
-    """Join targets with the anchors of the same id and write what `train` reads.
+    """Join targets with the anchors of the same id and write what `train` reads, with its card beside it.
 
     Args:
         targets: files of targets, of targets and anchors together, of pairs, or of the parallel layout.
@@ -92,6 +90,7 @@ def pair(
             is broken whose policy is `error`. The message names file, line and id.
     """
     out = check_output(output, overwrite=overwrite, inputs=[*targets, *anchors])
+    check_beside([card_path(out)], overwrite=overwrite, inputs=[*targets, *anchors])
     known = known_languages(languages)
     for option, codes in (("anchor-language", [anchor_language]), ("language", [language]), ("only", only or [])):
         for code in codes:
@@ -116,26 +115,43 @@ def pair(
     for source in target_sources:
         join.collect(again.admit(source), apart=False)  # these are read again as targets, and counted then
     by_language: dict[str, int] = {}
-    try:
-        write_tables(out, _counting(checker, by_language))
-    except DataError as error:
-        raise (DataError(join.nothing([*targets, *anchors])) if checker.counts["read"] == 0 else error) from error
-    counts = {
-        **checker.counts,
-        "anchors": len(join.anchors),
-        "anchors_repeated": join.repeated,
-        "anchors_unused": len(join.anchors) - len(join.used),
-        "left_out_language": join.left_out,
-        "left_out_non_commercial": licences.dropped,
-    }
-    return Joined(
-        path=out,
-        counts=counts,
-        languages=dict(sorted(by_language.items())),
-        sources=hash_of([*anchor_sources, *target_sources]),
-        licences=dict(licences.counts),
-        settings={**policies, "anchor_language": anchor_language, "only": only, "non_commercial": non_commercial},
-        ignored_columns=sorted(checker.ignored - {"lang", "licence"}),
+    with replaced(out) as written:
+        try:
+            put_tables(written, out, _counting(checker, by_language))
+        except DataError as error:
+            raise (DataError(join.nothing([*targets, *anchors])) if checker.counts["read"] == 0 else error) from error
+        counts = {
+            **checker.counts,
+            "anchors": len(join.anchors),
+            "anchors_repeated": join.repeated,
+            "anchors_unused": len(join.anchors) - len(join.used),
+            "left_out_language": join.left_out,
+            "left_out_non_commercial": licences.dropped,
+        }
+        ignored = sorted(checker.ignored - {"lang", "licence"})
+        done = Joined(out, card_path(out), counts, dict(sorted(by_language.items())), ignored)
+        settings = {**policies, "anchor_language": anchor_language, "only": only, "non_commercial": non_commercial}
+        _describe(done, written, hash_of([*anchor_sources, *target_sources]), licences, settings)
+    return done
+
+
+def _describe(
+    joined: Joined, written: Path, sources: Mapping[str, str], licences: Licences, settings: Mapping[str, Any]
+) -> None:
+    write_card(
+        joined.path,
+        written=written,
+        title="Pairs of a target and its anchor, joined by `innerlingua data pair`",
+        languages=joined.languages,
+        counts=joined.counts,
+        sources=sources,
+        licences=licences.counts,
+        settings={**settings, "columns_left_out": joined.ignored_columns},
+        notes=[
+            "`provenance` of each row says, as JSON, where target and anchor came from: model, template, settings and "
+            "date where a model wrote them, file and line where a file held them.",
+            LICENCE_NOTE,
+        ],
     )
 
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from innerlingua.data.asking import Backend, ModelSpec, Sampling, first_rows, require_whole
 from innerlingua.data.card import LICENCE_NOTE, beside, today, write_card
-from innerlingua.data.files import check_beside, check_output, write_rows
+from innerlingua.data.files import check_beside, check_output, put_rows, replaced, write_rows
 from innerlingua.data.hashes import hash_of
 from innerlingua.data.identify import Identifier, load_identifier
 from innerlingua.data.languages import ENGLISH, check_language, known_languages
@@ -28,7 +28,7 @@ from innerlingua.data.survival import Limits, faults, kept_pieces
 from innerlingua.data.templates import TRANSLATE_TEMPLATES, Template, load_template
 from innerlingua.data.texts import Translatable, read_texts, translated_row
 from innerlingua.data.work import Journal, Task, run_tasks
-from innerlingua.data.work.progress import WorkProgress
+from innerlingua.data.work.progress import WorkProgress, counted_off
 from innerlingua.errors import DataError
 
 __all__ = ["Quality", "Translated", "translate"]
@@ -162,7 +162,7 @@ def translate(
         if retry_failed:
             journal.reopen(run.set_aside(journal))
         _ask(run, journal, partial=partial, quiet=quiet)
-        return _write(run, journal, out, settings, licences)
+        return _write(run, journal, out, settings, licences, quiet)
 
 
 @dataclass(frozen=True)
@@ -306,20 +306,22 @@ def _ask(run: _Run, journal: Journal, *, partial: bool, quiet: bool) -> None:
     require_whole(outcome, len(held), partial=partial)
 
 
-def _write(run: _Run, journal: Journal, out: Path, settings: dict[str, Any], licences: Licences) -> Translated:
+def _write(
+    run: _Run, journal: Journal, out: Path, settings: dict[str, Any], licences: Licences, quiet: bool
+) -> Translated:
     aside_path = beside(out, "set_aside.jsonl")
     counts: Counter[str] = Counter(rows=len(run.rows), asked=0, translated=0, set_aside=0, unanswered=0)
     languages: Counter[str] = Counter(dict.fromkeys(run.targets, 0))
     reasons: Counter[str] = Counter()
 
-    def judged() -> Iterator[tuple[Translatable, str, dict[str, dict[str, Any]]]]:
-        for row, target in run.wanted():
+    def judged(doing: str) -> Iterator[tuple[Translatable, str, dict[str, dict[str, Any]]]]:
+        for row, target in counted_off(run.wanted(), f"translate: {doing}", total=counts["asked"], quiet=quiet):
             keys = {field: _key(row, target, field) for field in row.texts}
             if all(key in journal for key in keys.values()):
                 yield row, target, {field: journal.reply(key) for field, key in keys.items()}
 
     def kept() -> Iterator[Row]:
-        for row, target, results in judged():
+        for row, target, results in judged("writing what passed"):
             for result in results.values():
                 if "language_check" in result:
                     counts[f"language_{result['language_check']}"] += 1
@@ -331,7 +333,7 @@ def _write(run: _Run, journal: Journal, out: Path, settings: dict[str, Any], lic
                 yield translated_row(row, target, results, run.made(row))
 
     def aside() -> Iterator[Row]:
-        for row, target, results in judged():
+        for row, target, results in judged("writing what is set aside"):
             failed = {field: result["reasons"] for field, result in results.items() if result["reasons"]}
             if failed:
                 counts["set_aside"] += 1
@@ -340,26 +342,29 @@ def _write(run: _Run, journal: Journal, out: Path, settings: dict[str, Any], lic
                 texts = {field: result["text"] for field, result in results.items()}
                 yield {"id": row.id, "language": target, "reasons": failed, "source": row.texts, "translation": texts}
 
+    identifier = run.identifier.name if run.identifier else "not asked for" if run.unidentified else "none installed"
     counts["asked"] = sum(1 for _ in run.wanted())
     counts["in_the_target_language_already"] = len(run.rows) * len(run.targets) - counts["asked"]
     counts["left_out_non_commercial"] = licences.dropped
-    write_rows(out, kept())
-    write_rows(aside_path, aside())
-    counts["unanswered"] = counts["asked"] - counts["translated"] - counts["set_aside"]
-    identifier = run.identifier.name if run.identifier else "not asked for" if run.unidentified else "none installed"
-    told = {name: count for name, count in counts.items() if count or name in _ALWAYS}
-    card = write_card(
-        out,
-        title="Translations that kept answers, numbers, code, LaTeX and placeholders, by `innerlingua data translate`",
-        languages=languages,
-        counts={**told, **{f"set aside for {kind}": n for kind, n in sorted(reasons.items())}},
-        sources=settings["inputs"],
-        licences=licences.counts,
-        settings=settings,
-        notes=[
-            f"Language identifier: {identifier}.",
-            "The checks see what was lost or changed, not whether a translation is good.",
-            LICENCE_NOTE,
-        ],
-    )
+    with replaced(out) as written:
+        put_rows(written, out, kept())
+        write_rows(aside_path, aside())
+        counts["unanswered"] = counts["asked"] - counts["translated"] - counts["set_aside"]
+        told = {name: count for name, count in counts.items() if count or name in _ALWAYS}
+        card = write_card(
+            out,
+            written=written,
+            title="Translations that kept answers, numbers, code, LaTeX and placeholders, by `innerlingua data "
+            "translate`",
+            languages=languages,
+            counts={**told, **{f"set aside for {kind}": n for kind, n in sorted(reasons.items())}},
+            sources=settings["inputs"],
+            licences=licences.counts,
+            settings=settings,
+            notes=[
+                f"Language identifier: {identifier}.",
+                "The checks see what was lost or changed, not whether a translation is good.",
+                LICENCE_NOTE,
+            ],
+        )
     return Translated(out, aside_path, card, journal.path, told, dict(languages), dict(reasons), identifier)

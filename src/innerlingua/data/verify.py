@@ -18,7 +18,7 @@ from typing import Any, Final
 from innerlingua.data.answers import Extractor, extract_boxed, extract_choice, extractor, same_answer, same_text
 from innerlingua.data.asking import ModelSpec, Sampling, first_rows, require_whole
 from innerlingua.data.card import LICENCE_NOTE, beside, today, write_card
-from innerlingua.data.files import check_beside, check_output, write_rows
+from innerlingua.data.files import check_beside, check_output, put_rows, replaced, write_rows
 from innerlingua.data.hashes import hash_of
 from innerlingua.data.languages import ENGLISH, check_language, known_languages
 from innerlingua.data.licences import Licences
@@ -26,7 +26,7 @@ from innerlingua.data.questions import Question, read_questions
 from innerlingua.data.sources import open_sources
 from innerlingua.data.templates import ANSWER_TEMPLATES, Template, load_template
 from innerlingua.data.work import Journal, Task, run_tasks
-from innerlingua.data.work.progress import WorkProgress
+from innerlingua.data.work.progress import WorkProgress, counted_off
 from innerlingua.errors import DataError
 
 __all__ = ["LABELS", "Verified", "verify"]
@@ -159,9 +159,12 @@ def verify(
     }
     with Journal(journal_path, job, restart=restart) as journal:
         _ask(questions, chosen, journal, model, sampling, samples, partial, quiet)
-        judged = [(q, _verdict(q, chosen.prompt(q), journal, sampling, samples, agreement, take)) for q in questions]
+        judged = [
+            (q, _verdict(q, chosen.prompt(q), journal, sampling, samples, agreement, take))
+            for q in counted_off(questions, "verify: judging", total=len(questions), quiet=quiet)
+        ]
         made = {"model": model.model, "revision": model.revision, "settings": asdict(sampling), "samples": samples}
-        return _write(out, judged, chosen, made, settings, licences, journal.path)
+        return _write(out, judged, chosen, made, settings, licences, journal.path, quiet)
 
 
 class _Templates:
@@ -288,6 +291,7 @@ def _write(
     settings: dict[str, Any],
     licences: Licences,
     journal: Path,
+    quiet: bool,
 ) -> Verified:
     anchor_language = settings["anchor_language"]
     labels, rejected = (beside(out, ending) for ending in _BESIDE[:2])
@@ -316,32 +320,38 @@ def _write(
             },
         }
 
-    kept = [(q, v) for q, v in judged if v.reason == "right" and q.language == anchor_language]
-    write_rows(out, (row(q, v) for q, v in kept))
-    write_rows(
-        rejected, ({**row(q, v), "reason": v.reason, "found": v.found} for q, v in judged if v.reason != "right")
-    )
-    labelled = list(_labels(judged, anchor_language))
-    write_rows(labels, labelled)
-    label_counts = Counter(str(entry["label"]) for entry in labelled if "label" in entry)
-    counts = {"asked": len(judged), **Counter(v.reason for _, v in judged), "kept": len(kept)}
-    nameless = sum(v.replied is not None and v.replied["model"] is None for _, v in judged)
-    extra = {"replies_without_model": nameless, "left_out_non_commercial": licences.dropped}
-    counts |= {name: count for name, count in extra.items() if count}
-    card = write_card(
-        out,
-        title="Answers that a model gave itself and that reach the right result, kept by `innerlingua data verify`",
-        languages={anchor_language: len(kept)},
-        counts={**counts, **label_counts},
-        sources=settings["inputs"],
-        licences=licences.counts,
-        settings=settings,
-        notes=[
-            "Keeping only right answers leans towards easy questions, and with choices towards lucky guesses; several "
-            "samples with a high agreement lean less.",
-            LICENCE_NOTE,
-        ],
-    )
+    def rows() -> Iterator[dict[str, Any]]:
+        for q, v in counted_off(judged, "verify: writing", total=len(judged), quiet=quiet):
+            if v.reason == "right" and q.language == anchor_language:
+                yield row(q, v)
+
+    with replaced(out) as written:
+        kept = put_rows(written, out, rows())
+        write_rows(
+            rejected, ({**row(q, v), "reason": v.reason, "found": v.found} for q, v in judged if v.reason != "right")
+        )
+        labelled = list(_labels(judged, anchor_language))
+        write_rows(labels, labelled)
+        label_counts = Counter(str(entry["label"]) for entry in labelled if "label" in entry)
+        counts = {"asked": len(judged), **Counter(v.reason for _, v in judged), "kept": kept}
+        nameless = sum(v.replied is not None and v.replied["model"] is None for _, v in judged)
+        extra = {"replies_without_model": nameless, "left_out_non_commercial": licences.dropped}
+        counts |= {name: count for name, count in extra.items() if count}
+        card = write_card(
+            out,
+            written=written,
+            title="Answers that a model gave itself and that reach the right result, kept by `innerlingua data verify`",
+            languages={anchor_language: kept},
+            counts={**counts, **label_counts},
+            sources=settings["inputs"],
+            licences=licences.counts,
+            settings=settings,
+            notes=[
+                "Keeping only right answers leans towards easy questions, and with choices towards lucky guesses; "
+                "several samples with a high agreement lean less.",
+                LICENCE_NOTE,
+            ],
+        )
     return Verified(out, labels, rejected, card, journal, counts, dict(label_counts))
 
 

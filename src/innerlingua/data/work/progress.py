@@ -3,18 +3,40 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from innerlingua.data.work.engine import Outcome
+from innerlingua.progress import LineProgress
 
-__all__ = ["WorkProgress"]
+__all__ = ["WorkProgress", "counted_off"]
 
 _EVERY = 30.0
 _MEMORY = 60.0
+_Item = TypeVar("_Item")
+
+
+def counted_off(
+    items: Iterable[_Item], title: str, *, total: int, console: Console | None = None, quiet: bool = False
+) -> Iterator[_Item]:
+    """The items, with progress while each is dealt with: for what comes after the last request, such as judging."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with LineProgress(*columns, console=console or Console(stderr=True), disable=quiet, transient=True) as bar:
+        task = bar.add_task(title, total=total)
+        for item in items:
+            yield item
+            bar.advance(task)
 
 
 class WorkProgress:
