@@ -80,6 +80,35 @@ def seeds_and_samples(
     return (item + method + level + rng.normal(0, flip, (sets, 2 * runs, n)))[..., None]
 
 
+def answers_in_languages(
+    rng: np.random.Generator, sets: int, n: int, languages: int, *, lost: float, won: float, alike: float
+) -> Floats:
+    """Right and wrong answers of two models to questions in several languages: (sets, languages, 2, n, 1).
+
+    In each language the second model loses and wins the shares `lost` and `won` of the questions; in the share `alike`
+    of its answers it does with a question what it does in all other such languages.
+    """
+    own, shared = rng.random((sets, languages, n)), rng.random((sets, 1, n))
+    draw = np.where(rng.random(own.shape) < alike, shared, own)
+    first = np.where(draw < lost, 1.0, 0.0)
+    second = np.where((draw >= lost) & (draw < lost + won), 1.0, 0.0)
+    return np.stack([first, second], axis=2)[..., None]
+
+
+def mean_coverage(answers: Floats, truth: float, *, draws: int = 600) -> float:
+    """The share of data sets (sets, languages, 2, n, 1) whose interval of the mean over languages holds `truth`."""
+    sets, languages, _, n, _ = answers.shape
+    every = list(answers.reshape(-1, 2, n, 1))
+    stack = Stack("simulated", mean_measure("score", bounded=True), n, [np.arange(n)] * len(every), every)
+    analysis = Analysis(stack, replicates=draws, permutations=1, seed=0, level=0.95)
+    held = 0
+    for start in range(0, sets * languages, languages):
+        interval = analysis.difference([0], [1], range(start, start + languages)).interval
+        assert interval is not None
+        held += interval[0] - 1e-9 <= truth <= interval[1] + 1e-9
+    return held / sets
+
+
 def translated(rng: np.random.Generator, n: int, languages: int, *, shared: float = 0.15) -> list[Floats]:
     """Scores without a true difference, whose changes are alike for a question in all languages; each (2, n, 1)."""
     first = rng.normal(0, 1, (languages, n))

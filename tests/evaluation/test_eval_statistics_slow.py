@@ -8,7 +8,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy import stats
-from simulated_scores import coverage, independent_sets, p_values, pairs_of_answers, passages, seeds_and_samples
+from simulated_scores import (
+    answers_in_languages,
+    coverage,
+    independent_sets,
+    mean_coverage,
+    p_values,
+    pairs_of_answers,
+    passages,
+    seeds_and_samples,
+)
 
 from innerlingua.evaluation.correction import benjamini_hochberg, holm
 from innerlingua.evaluation.estimates import sign_test_p
@@ -59,6 +68,29 @@ def test_intervals_of_continuous_scores_and_passages() -> None:
         ours = np.mean([coverage(independent_sets(part, bounded=False, clusters=members), 0.0) for part in parts])
         print(f"| {number} passages of 6 questions | {number * 6} | {plain(scores, 0.0):.3f} | {ours:.3f} |")
         assert 0.93 <= ours <= 0.975
+
+
+def one_by_one(answers: np.ndarray, truth: float) -> float:
+    """Coverage of the normal interval that takes every answer in every language for a sample of its own."""
+    change = (answers[:, :, 1] - answers[:, :, 0]).reshape(len(answers), -1)
+    half = 1.96 * change.std(axis=1) / np.sqrt(change.shape[1])
+    return float((np.abs(change.mean(axis=1) - truth) <= half + 1e-9).mean())
+
+
+def test_intervals_of_means_over_languages() -> None:
+    print("\n| n | lost | won | alike | one by one | plain bootstrap | ours |\n|---:|---:|---:|---:|---:|---:|---:|")
+    for n in (50, 250):
+        for lost, won in ((0.0, 0.01), (0.02, 0.1), (0.2, 0.2)):
+            for alike in (0.0, 0.5, 1.0):
+                rng = np.random.default_rng([n, round(1000 * lost), round(1000 * won), round(10 * alike)])
+                answers = answers_in_languages(rng, SETS, n, 8, lost=lost, won=won, alike=alike)
+                truth, means = won - lost, answers.mean(axis=1)
+                ours = np.mean([mean_coverage(part, truth) for part in np.split(answers, 20)])
+                print(
+                    f"| {n} | {lost:.0%} | {won:.0%} | {alike:.0%} | {one_by_one(answers, truth):.3f} "
+                    f"| {plain(means, truth):.3f} | {ours:.3f} |"
+                )
+                assert ours >= 0.935
 
 
 def over_seeds(scores: np.ndarray, runs: int) -> float:
