@@ -221,6 +221,7 @@ def test_full_tuning_keeps_float32_weights_unless_told(
     assert prior["fingerprint"]["compute"] == dtype
     assert ("model.dtype: " in done.out.split("the recipe as it is run")[0]) == ("null" in words)
     assert ("steps of a size of 0.0003" in done.out) == (words == ("--model.dtype", "auto"))
+    assert ("DeepSpeed ZeRO-2 and ZeRO-3 do" in done.out) == (words == ("--model.dtype", "auto"))
 
 
 def test_trained_routers_beside_adapters_are_float32(innerlingua: Run, tmp_path: Path) -> None:

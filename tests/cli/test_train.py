@@ -259,7 +259,14 @@ def test_a_folder_of_something_else_is_left_alone(innerlingua: Run, tmp_path: Pa
         (["--trainer.gradient-accumulation-steps", "0"], "gradient_accumulation_steps is 0; it must be at least 1"),
         (["--trainer.lr-scheduler-type", "cosine_with_min_lr"], "trainer.lr_scheduler_type: 'cosine_with_min_lr'"),
         (["--trainer.report-to", "wandb"], "pip install wandb"),
-        (["--trainer.dataloader-drop-last", "--trainer.per-device-train-batch-size", "64"], "fill one batch of 64"),
+        (
+            ["--trainer.dataloader-drop-last", "--trainer.per-device-train-batch-size", "64"],
+            "data.train has 40 rows, too few to fill one batch of 64",
+        ),
+        (
+            ["--trainer.dataloader-drop-last", "--trainer.per-device-train-batch-size", "40", "--data.packing"],
+            "data.train is packed into",
+        ),
         (["--trainer.output-dir", f"{__file__}/x"], "trainer.output_dir: nothing can be written to"),
         (["--model.revision", "main"], "leave model.revision out"),
         (["--alignment.pooling", "spans", "--alignment.anchor", "live"], "add the column spans"),

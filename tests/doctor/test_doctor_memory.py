@@ -95,7 +95,7 @@ def test_the_sum_is_what_a_training_takes(
     from innerlingua.recipe import build
 
     peaks = []
-    train = build.Trainer.train
+    train = Trainer.train
 
     def counted_train(self: Trainer, *args: Any, **kwargs: Any) -> Any:
         with counted(self.model) as count:
@@ -103,7 +103,7 @@ def test_the_sum_is_what_a_training_takes(
         peaks.append(count.peak)
         return result
 
-    monkeypatch.setattr(build.Trainer, "train", counted_train)
+    monkeypatch.setattr(Trainer, "train", counted_train)
     build.run_training(recipe_of(*options), say=lambda text: None)
     expected = estimate.gradients + (estimate.optimizer or 0) + estimate.most.bytes
     # The rehearsal of the section trainer trains a model of its own first.

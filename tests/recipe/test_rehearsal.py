@@ -213,7 +213,7 @@ def test_a_fault_of_ours_is_not_put_on_the_recipe(path: Path, monkeypatch: pytes
 
 
 def test_every_term_has_its_name_here() -> None:
-    from innerlingua.recipe.build import TERMS
+    from innerlingua.recipe.terms import TERMS
 
     assert TERM_NAMES.keys() == TERMS.keys()
 

@@ -40,7 +40,7 @@ from transformers import PreTrainedTokenizerFast
 from trl import SFTConfig
 
 from innerlingua.errors import RecipeError
-from innerlingua.recipe.build import refuse_uneven
+from innerlingua.recipe.batches import refuse_uneven
 
 STEPS, SHORT = 50, 12
 

@@ -18,10 +18,17 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from innerlingua.anatomy import empty_model, find_moe_layers, language_model_class, lora_targets, select_layers
+from innerlingua.anatomy import (
+    empty_model,
+    find_moe_layers,
+    language_model_class,
+    lora_targets,
+    select_layers,
+    set_trainable,
+)
 from innerlingua.errors import InnerlinguaError, ModelError
 from innerlingua.recipe.loading import about
-from innerlingua.recipe.schema import AlignmentSection, ModelSection, PeftSection
+from innerlingua.recipe.schema import AlignmentSection, ModelSection, PeftSection, Recipe
 from innerlingua.weights import refuse_unsafe_weights
 
 __all__ = [
@@ -31,6 +38,7 @@ __all__ = [
     "load_empty_model",
     "load_model",
     "load_tokenizer",
+    "mark_parts",
     "trained_parts",
     "with_layers",
 ]
@@ -192,6 +200,18 @@ def trained_parts(model: ModelSection, peft: PeftSection | None) -> tuple[list[s
         return (["all"] if model.train == "all" else list(model.train)), []
     adapted = [*peft.parts, *(["router"] if peft.router == "lora" else [])]
     return (["router"] if peft.router == "train" else []), adapted
+
+
+def mark_parts(recipe: Recipe, model: PreTrainedModel) -> LoraConfig | None:
+    """Mark as trainable the parts of `model` that `recipe` trains whole; under adapters, their configuration instead.
+
+    Raises `ModelError` for a part that the model does not have.
+    """
+    if recipe.peft is not None:
+        return adapter_config(recipe.peft, model)
+    with about("model.train"):
+        set_trainable(model, trained_parts(recipe.model, None)[0])
+    return None
 
 
 def adapter_config(section: PeftSection, model: nn.Module) -> LoraConfig:

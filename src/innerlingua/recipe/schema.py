@@ -4,7 +4,7 @@ The class defaults are the preset: a key that is left out means what stands here
 `trl.SFTConfig`; which ones exist is only known once TRL is imported (`trainer.py` beside this file checks them then),
 but what can be judged without it is judged here: the keys that belong to another section, and contradictions.
 
-Each later method adds one optional section to `Recipe` and one row to the table in `build.py`.
+Each later method adds one optional section to `Recipe` and one row to the table in `terms.py`.
 """
 
 from __future__ import annotations

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-from importlib.metadata import version
 from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -17,7 +16,9 @@ from trl import SFTConfig
 
 from innerlingua.anatomy import RoutingTap, check_routing, find_moe_layers
 from innerlingua.errors import ModelError, RecipeError
-from innerlingua.recipe import build, run
+from innerlingua.recipe import run
+from innerlingua.recipe.batches import refuse_no_step, refuse_uneven
+from innerlingua.recipe.beginning import begin, resolved
 from innerlingua.recipe.benchmarks import benchmark_callbacks, refuse_spread
 from innerlingua.recipe.doctor import judgement
 from innerlingua.recipe.doctor.findings import Findings
@@ -30,15 +31,14 @@ from innerlingua.recipe.doctor.report import Report
 from innerlingua.recipe.doctor.rows import describe as describe_rows
 from innerlingua.recipe.doctor.rows import row_lengths, same_rows
 from innerlingua.recipe.doctor.sharding import sharding
-from innerlingua.recipe.doctor.training import examine_training, mark_parts, parts_key
-from innerlingua.recipe.model import load_model, load_tokenizer, with_layers
+from innerlingua.recipe.doctor.training import examine_training, parts_key
+from innerlingua.recipe.model import load_model, load_tokenizer, mark_parts, with_layers
 from innerlingua.recipe.prior import Ingredients
+from innerlingua.recipe.result import versions
 from innerlingua.recipe.rows import Rows, read_rows, refuse_unknown_tokens
 from innerlingua.recipe.schema import Recipe
 
 __all__ = ["examine"]
-
-_PACKAGES = ("innerlingua", "torch", "transformers", "trl", "peft", "accelerate", "datasets")
 
 
 def examine(recipe: Recipe, path: str, watch: Watch, *, processes: int = 1) -> Report:
@@ -53,15 +53,15 @@ def examine(recipe: Recipe, path: str, watch: Watch, *, processes: int = 1) -> R
             "how many the training will have"
         )
     found = Findings(recipe)
-    report = Report(recipe_path=path, versions={name: version(name) for name in _PACKAGES})
+    report = Report(recipe_path=path, versions=versions())
     folder = Path(recipe.trainer["output_dir"])
 
     watch.stage("the section trainer")
     args: SFTConfig | None = None
     with found.stage("trainer", "every option of the trainer is known, in range, and was tried on a small model"):
-        recipe, args, _ = build.begin(recipe, found.say)
+        recipe, args, _ = begin(recipe, found.say)
     if args is None:
-        recipe = _without_trainer(build.resolved(recipe, found.say))
+        recipe = _without_trainer(resolved(recipe, found.say))
     with found.stage("trainer.output_dir", "the folder of the run is free"):
         run.check_folder(folder, resume=False, overwrite=False)
 
@@ -70,11 +70,11 @@ def examine(recipe: Recipe, path: str, watch: Watch, *, processes: int = 1) -> R
     if rows is not None and args is not None:
         enough = False
         with found.stage("trainer.dataloader_drop_last"):
-            build.refuse_no_step(args, processes, len(rows.train))
+            refuse_no_step(args, processes, len(rows.train))
             enough = True
         if enough and not recipe.data.packing:
             with found.stage("trainer.accelerator_config"):
-                build.refuse_uneven(args, processes, len(rows.train))
+                refuse_uneven(args, processes, len(rows.train))
         args = args if enough else None
     if recipe.evaluation is not None and tokenizer is not None:
         with found.stage("evaluation.tasks", "the benchmarks to ask along the training are there, in every language"):

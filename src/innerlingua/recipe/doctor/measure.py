@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from innerlingua.errors import RecipeError
-from innerlingua.recipe.build import NO_STEP
+from innerlingua.recipe.batches import NO_STEP
 from innerlingua.recipe.doctor.losses import WatchedTerm, first_step, pieces, run_micro_batch
 from innerlingua.recipe.doctor.memory import peak_of
 from innerlingua.recipe.doctor.prepared import Prepared

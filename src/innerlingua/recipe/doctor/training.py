@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from transformers import PreTrainedModel
-
-from innerlingua.anatomy import set_trainable
-from innerlingua.recipe import build, run
+from innerlingua.recipe import run
+from innerlingua.recipe.assembly import make_trainer
 from innerlingua.recipe.attempt import too_large
 from innerlingua.recipe.doctor.anchors import AnchorsInMemory, PriorState, prior_facts
 from innerlingua.recipe.doctor.findings import Findings
@@ -19,15 +17,15 @@ from innerlingua.recipe.doctor.model import parts_table
 from innerlingua.recipe.doctor.prepared import Prepared, prepare
 from innerlingua.recipe.doctor.report import Report
 from innerlingua.recipe.doctor.schedule import estimated_time, schedule
-from innerlingua.recipe.loading import about
-from innerlingua.recipe.model import adapter_config, trained_parts
+from innerlingua.recipe.model import mark_parts
 from innerlingua.recipe.prior import Ingredients, stale_prior
 from innerlingua.recipe.rows import Rows
 from innerlingua.recipe.schema import Recipe
+from innerlingua.recipe.terms import TERMS
 from innerlingua.routing import RoutingPrior
 from innerlingua.training import Trainer
 
-__all__ = ["examine_training", "mark_parts", "parts_key"]
+__all__ = ["examine_training", "parts_key"]
 
 
 def examine_training(
@@ -46,8 +44,8 @@ def examine_training(
     trainer: Trainer | None = None
     prepared: Prepared | None = None
     with found.stage("trainer", "what is trained is what was asked for, and the routers route as they are read"):
-        terms = [WatchedTerm(build.TERMS[name](getattr(given.recipe, name), given)) for name in given.recipe.terms]
-        trainer = build.make_trainer(given, rows.train, rows.evaluation, list(terms))
+        terms = [WatchedTerm(TERMS[name](getattr(given.recipe, name), given)) for name in given.recipe.terms]
+        trainer = make_trainer(given, rows.train, rows.evaluation, list(terms))
         report.parameters = parts_table(trainer.model)
         prepared = prepare(trainer)
     if trainer is None or prepared is None:
@@ -100,15 +98,6 @@ def _parts_are_there(given: Ingredients, found: Findings) -> bool:
 def parts_key(recipe: Recipe) -> str:
     """The key that says what is trained."""
     return "model.train" if recipe.peft is None else "peft.parts"
-
-
-def mark_parts(recipe: Recipe, model: PreTrainedModel) -> None:
-    """Mark what is trained whole, or look for the places of the adapters. Raises what a training raises there."""
-    if recipe.peft is not None:
-        adapter_config(recipe.peft, model)
-        return
-    with about("model.train"):
-        set_trainable(model, trained_parts(recipe.model, None)[0])
 
 
 def _too_large(given: Ingredients, found: Findings, report: Report, processes: int) -> bool:
