@@ -25,6 +25,7 @@ __all__ = [
     "check_beside",
     "check_name",
     "check_output",
+    "place_of",
     "put_rows",
     "put_tables",
     "replaced",
@@ -89,6 +90,18 @@ def check_beside(paths: Sequence[Path], *, overwrite: bool, inputs: Sequence[Any
             )
 
 
+def place_of(path: str | Path) -> tuple[Path, str | None]:
+    """The file or folder that an input names, and the split that it chooses there (`folder:split`); None for no split.
+
+    What is there under the whole of the name is that, colon and all.
+    """
+    place = Path(path)
+    stem, _, split = place.name.rpartition(":")
+    if stem in ("", ".") or place.exists():
+        return place, None
+    return place.with_name(stem), split
+
+
 def check_name(path: Path) -> None:
     """Refuse a file name that no UTF-8 text can hold: it goes into rows, cards and messages.
 
@@ -105,9 +118,7 @@ def _check_inputs(out: Path, inputs: Sequence[Any], told: str = "") -> None:
     for given in inputs:
         if not isinstance(given, str | Path):
             continue
-        path = Path(given)
-        if not path.exists() and ":" in path.name:  # `folder:split`
-            path = path.with_name(path.name.rsplit(":", 1)[0])
+        path, _ = place_of(given)
         if not path.exists():
             continue
         inside = any((path / name).is_file() for name in ("state.json", "dataset_dict.json")) and (

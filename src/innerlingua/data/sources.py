@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from innerlingua.data.files import check_name
+from innerlingua.data.files import check_name, place_of
 from innerlingua.data.lines import Row, json_row, text_line
 from innerlingua.data.wording import counted
 from innerlingua.errors import DataError, nearest
@@ -92,10 +92,7 @@ def _open(path: str | Path | Dataset) -> Source:
         if isinstance(path, Dataset):
             return _dataset_source("dataset in memory", path)
         raise DataError(f"a path must be text or a Path, not {type(path).__name__} ({path!r})")
-    file, split = Path(path), None
-    if not file.exists() and ":" in file.name:
-        stem, split = file.name.rsplit(":", 1)
-        file = file.with_name(stem)
+    file, split = place_of(path)
     check_name(file)
     if not file.exists():
         told = ": a link that leads nowhere" if file.is_symlink() else f": no such file{_nearest_file(file)}"

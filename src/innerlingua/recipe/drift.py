@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from innerlingua.data.files import place_of
 from innerlingua.data.hashes import file_hash
 from innerlingua.errors import RecipeError
 from innerlingua.recipe.reading import read_document
@@ -103,11 +104,8 @@ def _pending(recipe: Recipe) -> set[str]:
 
 
 def _source(paths: Iterable[str], rows: int) -> dict[str, Any]:
-    # A folder of `save_to_disk` is one file here, whole, also where a split of it was chosen (`folder:split`).
-    files = {path: Path(path) for path in paths}
-    for name, path in files.items():
-        if not path.exists() and ":" in path.name:
-            files[name] = path.with_name(path.name.rpartition(":")[0])
+    # A folder of `save_to_disk` is one file here, whole, also where a split of it was chosen.
+    files = {path: place_of(path)[0] for path in paths}
     return {
         "rows": rows,
         "files": [
