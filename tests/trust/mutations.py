@@ -62,7 +62,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     Mutation(
         "layers that are recomputed count twice",
-        "anatomy/capture.py",
+        "anatomy/hooks.py",
         "return bool(torch._C._current_graph_task_id() != -1)",
         "return False",
         "anatomy/test_capture_gradient.py",
@@ -70,7 +70,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     Mutation(
         "a recomputed layer does not repeat the pooling",
-        "anatomy/capture.py",
+        "anatomy/hooks.py",
         "                self._pool(layer, score, logits, recomputed)\n",
         "                pass\n",
         "anatomy/test_capture_gradient.py",
@@ -78,7 +78,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     Mutation(
         "captured routing carries no gradient",
-        "anatomy/capture.py",
+        "anatomy/hooks.py",
         "        if self._detach:\n",
         "        if True:\n",
         "anatomy/test_capture_gradient.py",
@@ -86,7 +86,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     Mutation(
         "hooks stay on the model",
-        "anatomy/capture.py",
+        "anatomy/hooks.py",
         "            for handle in self._handles:\n                handle.remove()\n",
         "",
         "anatomy/test_capture.py",

@@ -1,6 +1,7 @@
 """Where a model keeps what we read and change: MoE layers, routers, experts; capture; parts to train."""
 
-from innerlingua.anatomy.capture import RoutingCapture, RoutingTap, capture_routing
+from innerlingua.anatomy.capture import RoutingTap, capture_routing
+from innerlingua.anatomy.captured import RoutingCapture
 from innerlingua.anatomy.check import check_routing
 from innerlingua.anatomy.joined import check_joined_rows
 from innerlingua.anatomy.layers import MoELayer, find_moe_layers

@@ -19,7 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from innerlingua.anatomy.capture import RoutingCapture, RoutingTap
+from innerlingua.anatomy.capture import RoutingTap
+from innerlingua.anatomy.captured import RoutingCapture
 from innerlingua.anatomy.choice import chosen_experts, dispatch_weights, expert_ranks
 from innerlingua.anatomy.families import COMMON
 from innerlingua.anatomy.layers import MoELayer, on_routing

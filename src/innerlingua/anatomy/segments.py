@@ -1,6 +1,6 @@
 """How the tokens of a batch are pooled: from a mask or segments to the weights of one matrix product.
 
-Shape letters as in `capture.py`: B rows, T tokens of a row, S segments, K slots (most segments in one row). A slot is
+Shape letters as in `hooks.py`: B rows, T tokens of a row, S segments, K slots (most segments in one row). A slot is
 the place of a segment in its row, so that rows with different numbers of segments share one tensor.
 """
 
