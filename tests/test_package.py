@@ -21,7 +21,7 @@ ALLOWED = {
     "page": set(),
     "weights": {"errors"},
     "anatomy": {"errors"},
-    "data": {"errors", "weights"},
+    "data": {"errors", "progress", "weights"},
     "routing": {"anatomy", "data", "errors", "page", "progress"},
     "training": {"anatomy", "data", "errors"},
     "evaluation": {"anatomy", "data", "errors", "page", "weights"},
