@@ -99,23 +99,31 @@ class RoutingTap:
         return self._entries[0]
 
     def run(
-        self, input_ids: Tensor, attention_mask: Tensor | None, position_ids: Tensor | None = None
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None,
+        position_ids: Tensor | None = None,
+        *,
+        experts: bool = False,
     ) -> Tensor | None:
         """One forward pass over a batch, (rows, tokens) each, for its routing alone.
 
         Texts that lie end to end in one row are told apart by `position_ids` that start again, and have no mask.
 
         The backbone runs without the language-model head, and no further than the last router of this tap: what comes
-        after it changes nothing of what is captured. Where FSDP has sharded the parameters only a pass that begins
-        at the root gathers them, so there the whole model runs, with its head on one position of each row. What it
-        puts out is then returned: FSDP gathers a layer for the backward pass when a gradient reaches the layer's
-        output, so a loss on the routing alone must include it, times zero.
+        after it changes nothing of what is captured. With `experts` the experts of the last layer run, too, for whoever
+        looks at what they are given.
+
+        Where FSDP has sharded the parameters only a pass that begins at the root gathers them, so there the whole model
+        runs, with its head on one position of each row. What it puts out is then returned: FSDP gathers a layer for the
+        backward pass when a gradient reaches the layer's output, so a loss on the routing alone must include it, times
+        zero.
         """
         batch: dict[str, Any] = {"input_ids": input_ids, "attention_mask": attention_mask, "use_cache": False}
         if position_ids is not None:
             batch["position_ids"] = position_ids
         if not is_sharded(self.root):
-            with ending_with_the_last(self.layers):
+            with ending_with_the_last(self.layers, experts=experts):
                 self.layers[0].backbone(**batch)
             return None
         if "logits_to_keep" in inspect.signature(type(self.models[0]).forward).parameters:

@@ -49,7 +49,7 @@ def check_routing(tap: RoutingTap, *, gradient: bool = False) -> None:
     with resharded(tap.root), evaluation_mode(backbone), ExitStack() as hooks:
         seen = {layer.index: hooks.enter_context(_watched(layer)) for layer in tap.layers}
         with torch.set_grad_enabled(gradient), tap.capture() as routing:
-            tap.run(token_ids, torch.ones_like(token_ids))
+            tap.run(token_ids, torch.ones_like(token_ids), experts=True)
     for layer in tap.layers:
         _check_layer(layer, seen[layer.index])
     if gradient:

@@ -23,18 +23,18 @@ class PassIsDone(Exception):  # noqa: N818  # no error
 
 
 @contextmanager
-def ending_with_the_last(layers: Sequence[MoELayer]) -> Iterator[None]:
+def ending_with_the_last(layers: Sequence[MoELayer], *, experts: bool = False) -> Iterator[None]:
     """Leave the pass of the backbone inside when the last router of `layers` has run.
 
-    With a gradient only where the next layer would begin: a checkpointed layer that was left in its middle could
-    not be recomputed.
+    With `experts` only where the next layer would begin, so that the last one's experts run; and so with a gradient: a
+    checkpointed layer that was left in its middle could not be recomputed.
     """
     # DeepSpeed ZeRO-3 keeps account of the modules of a pass from beginning to end.
     partitioned = any(hasattr(parameter, "ds_id") for parameter in layers[0].backbone.parameters())
     handles: list[RemovableHandle] = []
     if not partitioned:
         last = max(layers, key=lambda layer: layer.index)
-        if not torch.is_grad_enabled():
+        if not experts and not torch.is_grad_enabled():
             handles = on_routing(last, _end_the_pass)  # after the hooks of a capture, which is there already
         elif (following := _layer_after(last)) is not None:
             handles = [following.register_forward_pre_hook(_end_the_pass)]
