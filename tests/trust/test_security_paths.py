@@ -88,7 +88,22 @@ def test_an_overwritten_run_loses_its_own_files_and_no_others(tiny: Path, tmp_pa
     listed = ["../victim/precious", str(victim / "precious"), "..", 5, "checkpoint-7", "old.bin"]
     run_folder.write_json(folder / run_folder.RECORD, {"schema": 1, "beside": [], "files": listed})
     (folder / "old.bin").write_text("of the run")
+    for place in (victim, victim / "step-1"):  # as benchmarks along a training leave them
+        place.mkdir(exist_ok=True)
+        for name in ("history.json", "run.json"):
+            (place / name).write_text("{}")
+    (folder / "evaluation").mkdir()
+    (folder / "evaluation" / "history.json").write_text("{}")
+    (folder / "evaluation" / "step-2").symlink_to(victim / "step-1")
+    linked = folder.with_name("linked")
+    linked.mkdir()
+    run_folder.write_json(linked / run_folder.RECORD, {"schema": 1})
+    (linked / "evaluation").symlink_to(victim)
     run_folder.clear_folder(folder)
+    run_folder.clear_folder(linked)
+    assert {path.name for path in victim.rglob("*")} == {"precious", "step-1", "history.json", "run.json"}
+    assert (victim / "step-1" / "run.json").exists()
+    assert not (folder / "evaluation" / "history.json").exists()
     assert (victim / "precious").read_text() == "x"
     assert (folder / "notes.txt").read_text() == "mine"
     assert not (folder / "old.bin").exists()

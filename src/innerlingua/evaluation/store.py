@@ -384,12 +384,12 @@ def _read_json(path: Path, *, remedy: str = "evaluate into another folder") -> d
 def clear_history(folder: Path) -> None:
     """Remove what an earlier training left in `folder`, told by its history: its steps would stand among another's.
 
-    What else is there stays, and the folder with it.
+    What else is there stays, and the folder with it. Links are not followed.
     """
-    if not (folder / HISTORY).is_file():
+    if folder.is_symlink() or not (folder / HISTORY).is_file():
         return
     for path in folder.glob("step-*"):
-        if (path / RUN).is_file():
+        if (path / RUN).is_file() and not path.is_symlink():
             shutil.rmtree(path)
     (folder / HISTORY).unlink()
     if not any(folder.iterdir()):
