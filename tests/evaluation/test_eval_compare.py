@@ -15,8 +15,9 @@ from stored_runs import LANGUAGES, SETTINGS, answers, changed, rows_of, three_mo
 
 from innerlingua.errors import DataError
 from innerlingua.evaluation import compare_runs
-from innerlingua.evaluation.comparison import match, read_methods
+from innerlingua.evaluation.matching import match
 from innerlingua.evaluation.outcome import Comparison, Difference
+from innerlingua.evaluation.selection import read_methods
 from innerlingua.evaluation.store import content_hash
 
 FAST: dict[str, Any] = {"replicates": 500, "permutations": 499}
