@@ -1,6 +1,6 @@
 """Padding: the same rows trained padded, length-grouped, padding-free and packed; tokens per second beside padded.
 
-    INNERLINGUA_DATA=... python benchmarks/packing.py [--pairs 12]
+    INNERLINGUA_DATA=... python benchmarks/packing.py [--pairs 40]
 
 The lengths are those of real instructions (rows of `instruct/english_instructions` under Apache-2.0), tokenised by a
 byte-level BPE that is trained on them. A block is 32 of these rows, drawn anew for each pair and trained with forward,
@@ -113,8 +113,8 @@ class Blocks:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=int, default=12, help="pairs of blocks for each row of the table (12)")
-    add_model_arguments(parser, hidden=256, layers=8, experts=32, top_k=4, tokens=PACKED, batch=BATCH)
+    parser.add_argument("--pairs", type=int, default=40, help="pairs of blocks for each row of the table (40)")
+    add_model_arguments(parser, hidden=128, layers=4, experts=32, top_k=4, tokens=PACKED, batch=BATCH)
     parser.add_argument("--output", type=Path, default=Path("runs/benchmarks/packing.json"))
     args = parser.parse_args()
     if not os.environ.get(PACK_VARIABLE):
@@ -152,6 +152,7 @@ def main() -> None:
     aa = compare(timed(base), timed(again), pairs=args.pairs, title="A/A")
     result: dict[str, Any] = {
         "rows": len(rows),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "tokens_of_a_row": [float(q) for q in np.quantile([len(r["input_ids"]) for r in rows], [0, 0.5, 0.9, 1])],
         "tokens_of_a_block": tokens / len(blocks),
         "ratios": {"A/A: padded / padded": row_of(aa)},
