@@ -1,17 +1,13 @@
 """What the tests of the command line share: the tiny recipe, its pairs, its options, and how a command ended."""
 
-import json
-import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
-TINY = ROOT / "recipes" / "tiny.yaml"
+from commands import ENVIRONMENT, OTHER, TINY, WORDS, write_rows
 
-WORDS = ["sun", "rain", "road", "house", "tree", "river", "bread", "milk", "night", "day"]
-OTHER = ["jua", "mvua", "barabara", "nyumba", "mti", "mto", "mkate", "maziwa", "usiku", "siku"]
+__all__ = ["ENVIRONMENT", "STEPS", "TINY", "Done", "Run", "command", "options", "pairs", "write_rows"]
 
 
 def pairs(count: int = 40) -> list[dict[str, str]]:
@@ -31,21 +27,7 @@ def pairs(count: int = 40) -> list[dict[str, str]]:
     return rows
 
 
-def write_rows(path: Path, rows: list[dict[str, str]]) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
-
-
 STEPS = ["--trainer.max-steps", "12", "--trainer.save-steps", "4"]
-
-ENVIRONMENT = {
-    **os.environ,
-    "OMP_NUM_THREADS": "1",
-    "HF_HUB_OFFLINE": "1",
-    "COLUMNS": "200",
-    "CUDA_VISIBLE_DEVICES": "",
-    "TOKENIZERS_PARALLELISM": "false",
-}
 
 
 @dataclass(frozen=True)

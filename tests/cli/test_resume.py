@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from command_line import ENVIRONMENT, STEPS, TINY, Run, command, options, pairs, write_rows
 
+from commands import write_launch
+
 
 @pytest.fixture(scope="module")
 def killed(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -70,11 +72,7 @@ def test_a_killed_run_ends_where_an_uninterrupted_one_ends(tiny: Path, killed: P
 
 
 def launch_two(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    config = folder / "two.yaml"
-    config.write_text(
-        "compute_environment: LOCAL_MACHINE\ndistributed_type: MULTI_GPU\nnum_processes: 2\nnum_machines: 1\n"
-        "machine_rank: 0\nuse_cpu: true\nmixed_precision: 'no'\nmain_process_port: 0\nrdzv_backend: static\n"
-    )
+    config = write_launch(folder / "two.yaml")
     launch = ["-m", "accelerate.commands.launch", "--config_file", str(config), "-m"]
     python, _, *rest = command(*words)
     return subprocess.run(

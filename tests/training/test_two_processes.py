@@ -14,6 +14,7 @@ from runs import ANCHORED, GLOBAL_BATCH, gap, short_run
 from safetensors.torch import load_file
 from transformers import PreTrainedTokenizerFast
 
+from commands import write_launch
 from innerlingua.routing import RoutingPrior
 
 TESTS = Path(__file__).parents[1]
@@ -62,18 +63,6 @@ sys.stderr.flush()
 os._exit(0)
 """
 
-# `distributed_type: MULTI_CPU` starts one process; with MULTI_GPU and `use_cpu` it is two on the CPU.
-LAUNCH = """
-compute_environment: LOCAL_MACHINE
-distributed_type: MULTI_GPU
-use_cpu: true
-num_processes: 2
-num_machines: 1
-machine_rank: 0
-mixed_precision: 'no'
-main_process_port: 0
-"""
-
 
 @pytest.fixture(scope="module")
 def two(
@@ -88,7 +77,7 @@ def two(
     tokenizer.save_pretrained(folder / "tokenizer")
     prior.save(folder / "prior")
     (folder / "script.py").write_text(SCRIPT)
-    (folder / "launch.yaml").write_text(LAUNCH)
+    write_launch(folder / "launch.yaml")
     paths = os.pathsep.join([str(TESTS), str(TESTS / "training"), *sys.path])
     done = subprocess.run(
         [*LAUNCHER, str(folder / "launch.yaml"), str(folder / "script.py"), str(folder), json.dumps(CASES)],

@@ -9,17 +9,15 @@ import json
 import os
 import pickle
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
-ROOT = Path(__file__).parents[2]
-TINY = ROOT / "recipes" / "tiny.yaml"
+from commands import OTHER, ROOT, TINY, WORDS, save_byte_model, write_rows
 
-WORDS = ["sun", "rain", "road", "house", "tree", "river", "bread", "milk", "night", "day"]
-OTHER = ["jua", "mvua", "barabara", "nyumba", "mti", "mto", "mkate", "maziwa", "usiku", "siku"]
+__all__ = ["ROOT", "TINY", "write_rows"]
 
 
 @dataclass(frozen=True)
@@ -94,42 +92,9 @@ def pairs(count: int = 12) -> list[dict[str, Any]]:
     ]
 
 
-def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
-
-
 def save_tiny(folder: Path) -> Path:
     """`folder/model`, a tiny random Qwen3-MoE with a byte tokenizer, and `folder/pairs.jsonl`."""
-    import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast, Qwen3MoeConfig, Qwen3MoeForCausalLM
-
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {token: index for index, token in enumerate(["<pad>", "<eos>", *alphabet])}
-    bare = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
-    bare.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bare.decoder = decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bare, pad_token="<pad>", eos_token="<eos>")
-    config = Qwen3MoeConfig(
-        vocab_size=len(vocabulary),
-        hidden_size=16,
-        intermediate_size=32,
-        moe_intermediate_size=8,
-        num_hidden_layers=3,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        head_dim=8,
-        num_experts=4,
-        num_experts_per_tok=2,
-        max_position_embeddings=256,
-        pad_token_id=0,
-        eos_token_id=1,
-        bos_token_id=None,
-    )
-    torch.manual_seed(0)
-    Qwen3MoeForCausalLM(config).save_pretrained(folder / "model")
-    tokenizer.save_pretrained(folder / "model")
+    save_byte_model(folder / "model")
     write_rows(folder / "pairs.jsonl", pairs())
     return folder
 

@@ -27,34 +27,17 @@ import torch
 from safetensors.torch import load_file
 from transformers import PreTrainedTokenizerFast
 
+import commands
+from commands import pair_of, write_launch, write_rows
 from tiny import tiny_model
 
 GROSS = 900.0
 """Seconds after which a run counts as hanging."""
 
 STEPS, SAVE_STEPS = 22, 3  # three epochs of six steps and part of one
+NINE_STEPS = ["--trainer.max-steps", "9"]
 
-ENVIRONMENT = {
-    **os.environ,
-    "OMP_NUM_THREADS": "1",
-    "HF_HUB_OFFLINE": "1",
-    "COLUMNS": "200",
-    "CUDA_VISIBLE_DEVICES": "",
-    "TOKENIZERS_PARALLELISM": "false",
-    "PYTHONUNBUFFERED": "1",
-}
-
-LAUNCH = """
-compute_environment: LOCAL_MACHINE
-distributed_type: MULTI_GPU
-use_cpu: true
-num_processes: 2
-num_machines: 1
-machine_rank: 0
-mixed_precision: 'no'
-main_process_port: 0
-rdzv_backend: static
-"""
+ENVIRONMENT = {**commands.ENVIRONMENT, "PYTHONUNBUFFERED": "1"}
 
 # `python` imports this by itself before anything else. Opening, renaming, making and removing files raises an event
 # before it happens.
@@ -70,10 +53,6 @@ def look(event, arguments):
 sys.addaudithook(look)
 """
 
-WORDS = ["sun", "rain", "road", "house", "tree", "river", "bread", "milk", "night", "day"]
-OTHER = ["jua", "mvua", "barabara", "nyumba", "mti", "mto", "mkate", "maziwa", "usiku", "siku"]
-
-
 # -- the world ---------------------------------------------------------------------------------------------------------
 
 
@@ -83,7 +62,7 @@ def make_world(folder: Path, tokenizer: PreTrainedTokenizerFast, *, rows: int = 
     model.save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")
     write_pairs(folder / "pairs.jsonl", rows)
-    (folder / "launch.yaml").write_text(LAUNCH)
+    write_launch(folder / "launch.yaml")
     (folder / "hook").mkdir()
     (folder / "hook" / "sitecustomize.py").write_text(HOOK)
     recipe = {
@@ -113,15 +92,7 @@ def make_world(folder: Path, tokenizer: PreTrainedTokenizerFast, *, rows: int = 
 
 def write_pairs(path: Path, rows: int) -> Path:
     """Pairs of which no two have the same text, of one to eight words."""
-    lines = []
-    for number in range(rows):
-        length = 1 + (number * 5) % 8
-        target = " ".join(OTHER[(number * 7 + 3 * word) % 10] for word in range(length))
-        anchor = " ".join(WORDS[(number * 7 + 3 * word) % 10] for word in range(length))
-        row = {"id": f"p{number:03d}", "language": "swh_Latn", "prompt": f"{number}?", "completion": f" {target}"}
-        lines.append(json.dumps(row | {"anchor_prompt": f"{number}?", "anchor_completion": f" {anchor}"}) + "\n")
-    path.write_text("".join(lines), encoding="utf-8")
-    return path
+    return write_rows(path, [pair_of(number) for number in range(rows)])
 
 
 def command(world: Path, output: Path, *words: str, processes: int = 1) -> list[str]:
@@ -282,10 +253,11 @@ class Done:
     err: str
 
 
+Invoke = Callable[..., Done]
+
+
 @contextmanager
-def invoke(
-    world: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Iterator[Callable[..., Done]]:
+def invoke(world: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Invoke]:
     """`run(output, "--resume", code=0)`: the same command in this process, where it costs no start."""
     from innerlingua.cli import main
 

@@ -5,41 +5,22 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from killed_runs import (
+    NINE_STEPS,
     After,
-    Done,
+    Invoke,
     as_killed,
     command,
-    invoke,
-    make_world,
     run_and_signal,
     run_to_end,
     unequal,
-    whole_here,
     write_pairs,
 )
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from transformers import PreTrainedTokenizerFast
-
-STEPS = ["--trainer.max-steps", "9"]
-
-Invoke = Callable[..., Done]
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTokenizerFast) -> Path:
-    return make_world(tmp_path_factory.mktemp("world"), tokenizer)
-
-
-@pytest.fixture(scope="module")
-def whole(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of nine steps that nothing disturbed."""
-    return whole_here(world, tmp_path_factory.mktemp("whole") / "whole", *STEPS)
 
 
 @pytest.fixture
@@ -48,16 +29,10 @@ def output(whole: Path, tmp_path: Path) -> Path:
     return as_killed(whole, tmp_path / "out")
 
 
-@pytest.fixture
-def run(world: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Invoke]:
-    with invoke(world, monkeypatch, capfd) as started:
-        yield started
-
-
 def refused(run: Invoke, output: Path, *words: str) -> str:
     """The message of a resume that is refused; it must leave everything as it was."""
     before = {path: path.stat().st_mtime_ns for path in output.rglob("*") if path.is_file()}
-    done = run(output, *STEPS, "--resume", *words, code=2)
+    done = run(output, *NINE_STEPS, "--resume", *words, code=2)
     assert {path: path.stat().st_mtime_ns for path in output.rglob("*") if path.is_file()} == before
     assert done.err.count("error:") == 1
     return done.err
@@ -108,7 +83,7 @@ def test_a_lost_prior_is_computed_anew_from_the_untrained_model(run: Invoke, out
     words = command(world, output)
     run_to_end([*words[:3], "routing", "prior", *words[4:]])
     assert (output / "prior" / "prior.safetensors").read_bytes() == before
-    assert "resuming from" in run(output, *STEPS, "--resume").out
+    assert "resuming from" in run(output, *NINE_STEPS, "--resume").out
 
 
 # -- data and recipe ---------------------------------------------------------------------------------------------------
@@ -125,7 +100,7 @@ def test_data_that_changed_is_named_with_its_file(run: Invoke, output: Path, tmp
 @pytest.mark.slow
 def test_data_may_lie_elsewhere(run: Invoke, output: Path, world: Path, tmp_path: Path) -> None:
     shutil.copy(world / "pairs.jsonl", tmp_path / "moved.jsonl")
-    assert "done: 9 steps" in run(output, *STEPS, "--resume", "--data.train", str(tmp_path / "moved.jsonl")).out
+    assert "done: 9 steps" in run(output, *NINE_STEPS, "--resume", "--data.train", str(tmp_path / "moved.jsonl")).out
 
 
 def test_a_tokenizer_that_changed_is_told_from_the_data(run: Invoke, output: Path, world: Path) -> None:
@@ -164,7 +139,7 @@ def test_a_file_in_the_place_of_a_checkpoint_is_told(run: Invoke, output: Path) 
 
 
 def test_parts_that_the_model_lacks_are_told_before_the_prior(run: Invoke, tmp_path: Path) -> None:
-    done = run(tmp_path / "out", *STEPS, "--model.train", "[shared_experts]", code=2)
+    done = run(tmp_path / "out", *NINE_STEPS, "--model.train", "[shared_experts]", code=2)
     assert "this model has no shared_experts" in done.err
     assert not (tmp_path / "out" / "prior").exists()
 
@@ -183,7 +158,7 @@ def test_a_run_whose_steps_are_all_made_makes_no_other(run: Invoke, whole: Path,
     output = shutil.copytree(whole, tmp_path / "out")
     for name in ("model.safetensors", "train_result.json"):
         (output / name).unlink()
-    run(output, *STEPS, "--resume")
+    run(output, *NINE_STEPS, "--resume")
     assert list(unequal(output, whole)) == []
     result = json.loads((output / "train_result.json").read_text())
     assert result["steps"] == 9
@@ -195,7 +170,7 @@ def test_a_run_whose_steps_are_all_made_makes_no_other(run: Invoke, whole: Path,
 
 def ended(world: Path, output: Path, number: signal.Signals, *words: str) -> None:
     """A run that gets the signal at its fifth step says one line, and ends with the code that shells know it by."""
-    code, out, err = run_and_signal(command(world, output, *STEPS, *words), After("'loss'", 5, 0.0), number)
+    code, out, err = run_and_signal(command(world, output, *NINE_STEPS, *words), After("'loss'", 5, 0.0), number)
     assert code == 128 + number, f"{out}\n{err}"
     assert "Traceback" not in err
     assert err.count("error:") == 1
@@ -204,20 +179,20 @@ def ended(world: Path, output: Path, number: signal.Signals, *words: str) -> Non
 
 def test_sigterm_ends_a_run_in_one_line(run: Invoke, world: Path, tmp_path: Path) -> None:
     ended(world, tmp_path / "out", signal.SIGTERM)
-    assert "checkpoint-3" in run(tmp_path / "out", *STEPS, "--resume").out
+    assert "checkpoint-3" in run(tmp_path / "out", *NINE_STEPS, "--resume").out
 
 
 @pytest.mark.slow
 def test_ctrl_c_ends_a_run_in_one_line(run: Invoke, world: Path, whole: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     ended(world, output, signal.SIGINT)
-    run(output, *STEPS, "--resume")
+    run(output, *NINE_STEPS, "--resume")
     assert list(unequal(output, whole)) == []
 
 
 @pytest.mark.slow
 def test_a_signal_before_the_first_step_leaves_nothing(world: Path, tmp_path: Path) -> None:
-    words = command(world, tmp_path / "out", *STEPS)
+    words = command(world, tmp_path / "out", *NINE_STEPS)
     code, out, err = run_and_signal(words, After("47 of 47 rows", 1, 0.0), signal.SIGINT)
     assert code == 130, f"{out}\n{err}"
     assert "error: ended by SIGINT. No checkpoint had been written" in err

@@ -5,37 +5,23 @@ from __future__ import annotations
 import resource
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from killed_runs import ENVIRONMENT, GROSS, Done, as_killed, command, invoke, make_world, unequal, whole_here
+from killed_runs import (
+    ENVIRONMENT,
+    GROSS,
+    NINE_STEPS,
+    Invoke,
+    as_killed,
+    command,
+    unequal,
+)
 from soak_record import record
-from transformers import PreTrainedTokenizerFast
 
 from innerlingua.recipe.checkpoints import flaw_of
-
-STEPS = ["--trainer.max-steps", "9"]
-
-Invoke = Callable[..., Done]
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTokenizerFast) -> Path:
-    return make_world(tmp_path_factory.mktemp("world"), tokenizer)
-
-
-@pytest.fixture(scope="module")
-def whole(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of nine steps that nothing disturbed."""
-    return whole_here(world, tmp_path_factory.mktemp("whole") / "whole", *STEPS)
-
-
-@pytest.fixture
-def run(world: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Invoke]:
-    with invoke(world, monkeypatch, capfd) as started:
-        yield started
 
 
 @contextmanager
@@ -64,13 +50,13 @@ def test_a_checkpoint_that_cannot_be_written(fails: str, run: Invoke, whole: Pat
     size = sizes(output / "checkpoint-3")
     assert size["model.safetensors"] < size["optimizer.pt"] * 0.75
     with files_up_to(int(size[fails] * 0.75)):
-        done = run(output, *STEPS, "--resume", code=2)
+        done = run(output, *NINE_STEPS, "--resume", code=2)
     assert "nothing more can be written to" in done.err
     assert "checkpoint-3 is whole: go on from it with --resume" in done.err
     assert done.err.count("error:") == 1
     assert content(output / "checkpoint-3") == before
     assert not (output / "checkpoint-6").exists()
-    run(output, *STEPS, "--resume")
+    run(output, *NINE_STEPS, "--resume")
     assert list(unequal(output, whole)) == []
 
 
@@ -79,28 +65,28 @@ def test_a_model_that_cannot_be_saved(run: Invoke, whole: Path, tmp_path: Path) 
     output = as_killed(whole, tmp_path / "out")
     limit = sizes(output / "checkpoint-3")["model.safetensors"] // 2
     with files_up_to(limit):
-        done = run(output, *STEPS, "--resume", "--trainer.save-strategy", "no", code=2)
+        done = run(output, *NINE_STEPS, "--resume", "--trainer.save-strategy", "no", code=2)
     assert "checkpoint-3 is whole: go on from it with --resume" in done.err
     assert not (output / ".saving").exists()
     assert not (output / "model.safetensors").exists()
-    run(output, *STEPS, "--resume")
+    run(output, *NINE_STEPS, "--resume")
     assert list(unequal(output, whole)) == []
 
 
 def test_a_prior_that_cannot_be_written(run: Invoke, whole: Path, tmp_path: Path) -> None:
     limit = sizes(whole / "prior")["prior.json"] // 2
     with files_up_to(limit):
-        done = run(tmp_path / "out", *STEPS, code=2)
+        done = run(tmp_path / "out", *NINE_STEPS, code=2)
     assert "nothing more can be written" in done.err
     assert "File too large" in done.err
     assert not (tmp_path / "out" / "prior").exists()
-    run(tmp_path / "out", *STEPS)
+    run(tmp_path / "out", *NINE_STEPS)
     assert list(unequal(tmp_path / "out", whole)) == []
 
 
 def test_no_room_for_temporary_files(run: Invoke, tmp_path: Path) -> None:
     with files_up_to(256):
-        done = run(tmp_path / "out", *STEPS, code=2)
+        done = run(tmp_path / "out", *NINE_STEPS, code=2)
     assert "TMPDIR" in done.err
     assert not (tmp_path / "out").exists()
 
@@ -110,7 +96,7 @@ def test_no_room_for_temporary_files(run: Invoke, tmp_path: Path) -> None:
 def test_a_standard_output_that_takes_nothing(world: Path, tmp_path: Path) -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
-            command(world, tmp_path / "out", *STEPS),
+            command(world, tmp_path / "out", *NINE_STEPS),
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
@@ -144,19 +130,19 @@ def small_disk(tmp_path: Path, whole: Path) -> Iterator[Path]:
 @pytest.mark.slow
 def test_a_disk_that_is_full(run: Invoke, small_disk: Path, whole: Path) -> None:
     output = small_disk / "out"
-    done = run(output, *STEPS, code=2)
+    done = run(output, *NINE_STEPS, code=2)
     assert "nothing more can be written to" in done.err
     assert "checkpoint-6 is whole: go on from it with --resume" in done.err
     assert [flaw_of(output / f"checkpoint-{step}", step) for step in (3, 6)] == [None, None]
     assert not (output / "checkpoint-9").exists()
     # Still full: the same again, and nothing is lost by trying.
-    assert "checkpoint-6 is whole" in run(output, *STEPS, "--resume", code=2).err
+    assert "checkpoint-6 is whole" in run(output, *NINE_STEPS, "--resume", code=2).err
     shutil.rmtree(output / "checkpoint-3")
     # Room for the last checkpoint, and none for the model beside it.
-    done = run(output, *STEPS, "--resume", code=2)
+    done = run(output, *NINE_STEPS, "--resume", code=2)
     assert "checkpoint-9 is whole: go on from it with --resume" in done.err
     shutil.rmtree(output / "checkpoint-6")
-    run(output, *STEPS, "--resume")
+    run(output, *NINE_STEPS, "--resume")
     assert list(unequal(output, whole, checkpoints=["checkpoint-9"])) == []
     record(
         "a disk that is full keeps the run, and with room it ends where it would have ended",

@@ -20,7 +20,6 @@ import pytest
 from soak_record import record
 from trajectory_runs import (
     GLOBAL_BATCH,
-    LAUNCH,
     TERM,
     Distance,
     Trajectory,
@@ -39,6 +38,7 @@ from trajectory_runs import (
 from transformers import PreTrainedTokenizerFast
 from trl import SFTConfig
 
+from commands import TWO_PROCESSES
 from innerlingua.errors import RecipeError
 from innerlingua.recipe.batches import refuse_uneven
 
@@ -147,7 +147,7 @@ class Runs:
     def make(self, setting: Setting, steps: int) -> Trajectory:
         self._count += 1
         changes = self._placed(merged(BASES[setting.base], setting.changes))
-        launch = None if setting.processes == 1 else LAUNCH
+        launch = None if setting.processes == 1 else TWO_PROCESSES
         if setting.zero_stage is not None:
             launch = deepspeed_launch(self._folder, setting.zero_stage)
         found = run(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -23,6 +22,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from commands import ENVIRONMENT, TWO_PROCESSES, pair_of, write_rows
 from tiny import tiny_model
 
 TERM = "routing_alignment"
@@ -33,30 +33,6 @@ LOGGED = ("loss", TERM, "grad_norm")
 ROWS = 47
 GLOBAL_BATCH = 8
 UNPAIRED = 5
-
-WORDS = ["sun", "rain", "road", "house", "tree", "river", "bread", "milk", "night", "day"]
-OTHER = ["jua", "mvua", "barabara", "nyumba", "mti", "mto", "mkate", "maziwa", "usiku", "siku"]
-
-ENVIRONMENT = {
-    **os.environ,
-    "OMP_NUM_THREADS": "1",
-    "HF_HUB_OFFLINE": "1",
-    "COLUMNS": "200",
-    "CUDA_VISIBLE_DEVICES": "",
-    "TOKENIZERS_PARALLELISM": "false",
-}
-
-LAUNCH = {
-    "compute_environment": "LOCAL_MACHINE",
-    "distributed_type": "MULTI_GPU",  # MULTI_CPU starts one process; this and `use_cpu` start two on the CPU
-    "use_cpu": True,
-    "num_processes": 2,
-    "num_machines": 1,
-    "machine_rank": 0,
-    "mixed_precision": "no",
-    "main_process_port": 0,
-    "rdzv_backend": "static",
-}
 
 # By default DeepSpeed's buckets are of two gigabytes, which the deterministic mode of torch fills at every step.
 BUCKET = 1_000_000
@@ -105,18 +81,10 @@ def rows() -> list[dict[str, Any]]:
     """Pairs whose texts have from one to eight words, every fifth of them without an anchor."""
     made = []
     for number in range(ROWS):
-        length = 1 + (number * 5) % 8
-        target = " ".join(OTHER[(number * 7 + 3 * word) % 10] for word in range(length))
-        anchor = " ".join(WORDS[(number * 7 + 3 * word) % 10] for word in range(length))
-        row = {"id": f"p{number:03d}", "language": "swh_Latn", "prompt": f"{number}?", "completion": f" {target}"}
-        paired = {"anchor_prompt": f"{number}!", "anchor_completion": f" {anchor}"}
+        row = pair_of(number)
+        paired = {"anchor_prompt": f"{number}!", "anchor_completion": row["anchor_completion"]}
         made.append(row | (dict.fromkeys(paired) if number % UNPAIRED == 0 else paired))
     return made
-
-
-def write_rows(path: Path, given: Sequence[Mapping[str, Any]]) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in given), encoding="utf-8")
-    return path
 
 
 # -- a run -------------------------------------------------------------------------------------------------------------
@@ -231,7 +199,7 @@ def deepspeed_launch(folder: Path, stage: int, **changes: Any) -> dict[str, Any]
     path = folder / f"zero-{stage}.json"
     path.write_text(json.dumps(dict.fromkeys(sizes, "auto") | {"zero_optimization": zero | changes}))
     # Beside DeepSpeed's own configuration accelerate accepts no type of numbers.
-    return {key: value for key, value in LAUNCH.items() if key != "mixed_precision"} | {
+    return {key: value for key, value in TWO_PROCESSES.items() if key != "mixed_precision"} | {
         "distributed_type": "DEEPSPEED",
         "use_cpu": False,  # with true, accelerate forgets DeepSpeed; the recipe resolves to use_cpu by itself
         "deepspeed_config": {"deepspeed_config_file": str(path), "zero3_init_flag": False},
