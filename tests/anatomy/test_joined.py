@@ -22,6 +22,34 @@ def test_rows_are_kept_apart(family: str, dtype: torch.dtype) -> None:
     assert all(module.training for module in model.modules())
 
 
+@pytest.mark.parametrize("family", ["qwen3_moe", "mixtral", "deepseek_v3"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_rows_are_kept_apart_under_automatic_casting(family: str, dtype: torch.dtype) -> None:
+    model = tiny_model(family)
+    with torch.autocast("cpu", dtype=dtype):
+        check_joined_rows(model, COLLATE)
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("casting", [False, True], ids=["weights", "casting"])
+def test_a_trace_of_another_row_is_seen_in_16_bits(casting: bool) -> None:
+    """Far below what rounding does to the values."""
+    model = tiny_model()
+    trace = 1e-4
+
+    def leak(module: nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        return (args[0] + trace * args[0].roll(12, dims=1), *args[1:])
+
+    model.model.layers[1].register_forward_pre_hook(leak)
+    if not casting:
+        model = model.to(torch.bfloat16)
+    with (
+        torch.autocast("cpu", dtype=torch.bfloat16, enabled=casting),
+        pytest.raises(ModelError, match=r"has a gradient at the tokens of the row before it.*padding"),
+    ):
+        check_joined_rows(model, COLLATE)
+
+
 def test_padding_at_the_end_changes_nothing() -> None:
     check_joined_rows(tiny_model(), DataCollatorForLanguageModeling(0, padding_free=True, pad_to_multiple_of=16))
 
