@@ -33,6 +33,20 @@ TWO_PROCESSES = {
 }
 """A configuration of `accelerate launch`."""
 
+# `python` imports this by itself before anything else. Opening, renaming, making and removing files raises an event
+# before it happens.
+KILL = """
+import os, signal, sys
+
+wanted, needle = os.environ["KILL_AT"].split("|")
+
+def look(event, arguments):
+    if event == wanted and any(needle in str(argument) for argument in arguments):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(look)
+"""
+
 WORDS = ["sun", "rain", "road", "house", "tree", "river", "bread", "milk", "night", "day"]
 OTHER = ["jua", "mvua", "barabara", "nyumba", "mti", "mto", "mkate", "maziwa", "usiku", "siku"]
 
@@ -56,6 +70,15 @@ def write_launch(path: Path) -> Path:
     """`TWO_PROCESSES` as the file that `accelerate launch --config_file` reads."""
     path.write_text(json.dumps(TWO_PROCESSES), encoding="utf-8")
     return path
+
+
+def killed_at(folder: Path, event: str, needle: str) -> dict[str, str]:
+    """What to add to the environment of a process that is to get SIGKILL just before the `event` (`open`, `os.mkdir`,
+    `os.rename`) on a path that contains `needle`: the same moment on any machine. `folder` holds what it needs."""
+    folder.mkdir(exist_ok=True)
+    (folder / "sitecustomize.py").write_text(KILL)
+    path = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {"PYTHONPATH": path, "KILL_AT": f"{event}|{needle}"}
 
 
 def save_byte_model(folder: Path, **changes: Any) -> Path:

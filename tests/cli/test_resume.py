@@ -1,30 +1,26 @@
 """Processes: a run that is killed, and a run of two. Each starts the command as a user does."""
 
 import json
-import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 from command_line import ENVIRONMENT, STEPS, TINY, Run, command, options, pairs, write_rows
 
-from commands import write_launch
+from commands import killed_at, write_launch
 
 
 @pytest.fixture(scope="module")
 def killed(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run that got SIGKILL after its first checkpoint, with a second one half written."""
-    out = tmp_path_factory.mktemp("killed") / "out"
+    folder = tmp_path_factory.mktemp("killed")
+    out = folder / "out"
     words = command("train", str(TINY), *options(tiny, out), *STEPS)
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT)
-    state = out / "checkpoint-4" / "trainer_state.json"
-    deadline = time.monotonic() + 120
-    while not state.exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.005)
-    os.kill(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    environment = ENVIRONMENT | killed_at(folder / "hook", "open", "out/checkpoint-8/trainer_state.json")
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert (out / "checkpoint-4" / "trainer_state.json").exists()
     assert not (out / "train_result.json").exists()
     half = out / "checkpoint-8"
     half.mkdir(exist_ok=True)

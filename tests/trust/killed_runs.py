@@ -7,7 +7,6 @@ hook of Python's, so the moment is exact on any machine); when a line or a file 
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import signal
@@ -28,7 +27,7 @@ from safetensors.torch import load_file
 from transformers import PreTrainedTokenizerFast
 
 import commands
-from commands import pair_of, write_launch, write_rows
+from commands import killed_at, pair_of, write_launch, write_rows
 from tiny import tiny_model
 
 GROSS = 900.0
@@ -39,19 +38,6 @@ NINE_STEPS = ["--trainer.max-steps", "9"]
 
 ENVIRONMENT = {**commands.ENVIRONMENT, "PYTHONUNBUFFERED": "1"}
 
-# `python` imports this by itself before anything else. Opening, renaming, making and removing files raises an event
-# before it happens.
-HOOK = """
-import os, signal, sys
-
-wanted, needle = os.environ["KILL_AT"].split("|")
-
-def look(event, arguments):
-    if event == wanted and any(needle in str(argument) for argument in arguments):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-sys.addaudithook(look)
-"""
 
 # -- the world ---------------------------------------------------------------------------------------------------------
 
@@ -63,8 +49,6 @@ def make_world(folder: Path, tokenizer: PreTrainedTokenizerFast, *, rows: int = 
     tokenizer.save_pretrained(folder / "model")
     write_pairs(folder / "pairs.jsonl", rows)
     write_launch(folder / "launch.yaml")
-    (folder / "hook").mkdir()
-    (folder / "hook" / "sitecustomize.py").write_text(HOOK)
     recipe = {
         "model": {"path": str(folder / "model"), "dtype": "float32"},
         "data": {"train": str(folder / "pairs.jsonl"), "max_length": 256},
@@ -137,8 +121,7 @@ def run_and_kill(words: list[str], output: Path, moment: Moment, world: Path) ->
     """Start the command, kill it at `moment`, and say where it was. A run that ends before is an error."""
     environment = dict(ENVIRONMENT)
     if isinstance(moment, At):
-        path = os.pathsep.join([str(world / "hook"), *filter(None, [os.environ.get("PYTHONPATH")])])
-        environment |= {"PYTHONPATH": path, "KILL_AT": f"{moment.event}|{moment.needle}"}
+        environment |= killed_at(world / "hook", moment.event, moment.needle)
     process = subprocess.Popen(
         words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, text=True, errors="replace"
     )
