@@ -121,6 +121,22 @@ def test_a_whole_training_with_packed_rows_and_evaluation(
     assert evaluations[-1]["eval_routing_alignment"] < evaluations[0]["eval_routing_alignment"]
 
 
+@pytest.mark.parametrize("packing", [None, 100])
+def test_under_automatic_casting(
+    packing: int | None, tmp_path: Path, tokenised: Dataset, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    """What a GPU does by itself; rounding is in the values then, and must not be taken for a row before."""
+    found = []
+    for joined in ({}, {"padding_free": True, "packing": packing}):
+        term = RoutingAlignment(anchor="live", layers=ALIGNED)
+        trainer = build(
+            tmp_path, tokenised, tokenizer, [term], bf16=True, max_steps=1, per_device_train_batch_size=8, **joined
+        )
+        gradients, _ = train(trainer)
+        found.append(gradients[0])
+    assert gap(found[1], found[0]) < 2e-2
+
+
 def test_without_terms_packing_trains_on_the_same_tokens(
     tmp_path: Path, tokenised: Dataset, tokenizer: PreTrainedTokenizerFast
 ) -> None:
