@@ -141,8 +141,10 @@ def priors(folder: Path) -> Check:
         if rng.random() < 0.35:
             payload = dumped(changed(rng, parsed)).decode()
             (folder / "prior.json").write_text(payload)
-            tensor = torch.rand(rng.choice(((3, 2, 4), (3, 2, 4), (3, 2), (0, 2, 4)))).to(
-                rng.choice((torch.float32, torch.float32, torch.int32, torch.bfloat16))
+            tensor = (
+                torch.rand(rng.choice(((3, 2, 4), (3, 2, 4), (3, 2), (0, 2, 4))))
+                .softmax(-1)
+                .to(rng.choice((torch.float32, torch.float32, torch.int32, torch.bfloat16)))
             )
             save_file({"prior": tensor}, folder / "prior.safetensors", metadata={"record": hash_text(payload)})
         else:

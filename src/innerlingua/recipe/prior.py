@@ -50,8 +50,6 @@ __all__ = [
 
 # What of a device's free memory may be weights; the rest is for one batch and the allocator.
 _WEIGHTS = 0.7
-_ROWS_AT_ONCE = 256
-_SUM_TOLERANCE = 1e-3  # of a float32 mean of distributions that may be computed in 16 bits
 
 
 @dataclass(frozen=True)
@@ -119,7 +117,10 @@ def check_recorded(
         numbers = values_digest(recipe, folder)
         if numbers == recorded.get("prior_values", numbers):
             return
-        _refuse_damaged(prior, stored)
+        try:
+            prior.check_rows()
+        except PriorError as error:
+            raise PriorError(f"--resume: {error}") from error
         say(f"note: the numbers in {stored} are not those that this run was started with: it was computed anew")
         return
     if before == now:
@@ -134,21 +135,6 @@ def check_recorded(
         f"--resume: the routing prior in {stored} is not the one that this run was started with, so the run would go "
         "on towards another goal. Put that one back, or start a new run in another trainer.output_dir"
     )
-
-
-def _refuse_damaged(prior: RoutingPrior, stored: Path) -> None:
-    """Raise `PriorError` for numbers that no computation gives: each row and layer is a distribution over experts."""
-    for start in range(0, len(prior), _ROWS_AT_ONCE):
-        ids = prior.ids[start : start + _ROWS_AT_ONCE]
-        rows = prior.rows(ids)
-        bad = ~((rows >= 0).all(dim=-1) & ((rows.sum(dim=-1) - 1).abs() < _SUM_TOLERANCE)).all(dim=-1)
-        if bool(bad.any()):
-            raise PriorError(
-                f"--resume: the routing prior in {stored} is damaged: what it holds for the anchor "
-                f"{ids[int(bad.long().argmax())]!r} is no distribution over experts. Put the file back that the run "
-                f"was started with, or delete {stored} and compute it anew from the untrained model by `innerlingua "
-                "routing prior RECIPE`"
-            )
 
 
 @contextmanager
@@ -185,7 +171,7 @@ def _refresh(folder: Path, section: AlignmentSection, given: Ingredients) -> Non
 
 def _missing(folder: Path, section: AlignmentSection, given: Ingredients) -> tuple[bool, PriorError | None]:
     """Whether a prior is to be computed, and why the one in `folder` will not do."""
-    stale = stale_prior(folder, section, given) if folder.exists() else None
+    stale = stale_prior(folder, section, given, numbers=True) if folder.exists() else None
     if folder.exists() and stale is None:
         given.say(f"routing prior: {folder} is up to date")
         return False, None
@@ -205,10 +191,15 @@ def _put(aside: Path, folder: Path, stale: PriorError | None, prior: RoutingPrio
     given.say(f"routing prior: {counted(len(prior), 'anchor')}, layers {prior.layers}, in {folder}")
 
 
-def stale_prior(folder: Path, section: AlignmentSection, given: Ingredients) -> PriorError | None:
-    """Why the prior in `folder` is not the one that `given` needs, or cannot be read; None when it is."""
+def stale_prior(
+    folder: Path, section: AlignmentSection, given: Ingredients, *, numbers: bool = False
+) -> PriorError | None:
+    """Why the prior in `folder` is not the one that `given` needs, or cannot be read; None when it is. With `numbers`
+    all of its rows are read, too, in about the time that hashing them takes for the record of the run.
+    """
     try:
-        RoutingPrior.open(folder).check_fresh(
+        prior = RoutingPrior.open(folder)
+        prior.check_fresh(
             given.anchors,
             given.tokenizer,
             model=given.model,
@@ -217,6 +208,8 @@ def stale_prior(folder: Path, section: AlignmentSection, given: Ingredients) -> 
             pooling=section.pooling,
             dtype=_compute_type(given),
         )
+        if numbers:
+            prior.check_rows()
     except PriorError as error:
         return error
     return None

@@ -37,7 +37,15 @@ from innerlingua.routing.inputs import (
     tokenised_rows,
 )
 from innerlingua.routing.pooling import PooledText, check_pooling, pad_token_id, segment_ids
-from innerlingua.routing.prior_files import RECORD, TENSORS, StoredRows, read_record, record_text, write_prior
+from innerlingua.routing.prior_files import (
+    RECORD,
+    TENSORS,
+    StoredRows,
+    no_distributions,
+    read_record,
+    record_text,
+    write_prior,
+)
 from innerlingua.routing.prior_pass import PARTIAL, prior_pass
 from innerlingua.routing.processes import ALONE, Processes, all_processes
 
@@ -179,7 +187,10 @@ class RoutingPrior:
         return name in self._row
 
     def rows(self, ids: Sequence[str]) -> Tensor:
-        """The pooled routing of `ids`, (len(ids), layers, experts), float32. Raises `PriorError` for an unknown id."""
+        """The pooled routing of `ids`, (len(ids), layers, experts), float32.
+
+        Raises `PriorError` for an unknown id, and for a stored row that is no distribution over the experts.
+        """
         if isinstance(ids, str):
             raise PriorError(f"rows are asked for by a list of ids: rows([{ids!r}])")
         unknown = [name for name in ids if name not in self._row]
@@ -187,9 +198,23 @@ class RoutingPrior:
             raise PriorError(
                 f"the routing prior has no anchor {unknown[0]!r}: it was computed from other data; compute it anew"
             )
-        if self._tensor is None:
-            return self._stored().read([self._row[name] for name in ids])
-        return self._tensor[[self._row[name] for name in ids]]
+        if self._tensor is not None:
+            return self._tensor[[self._row[name] for name in ids]]
+        rows = self._stored().read([self._row[name] for name in ids])
+        bad = no_distributions(rows)
+        if bool(bad.any()):
+            raise PriorError(
+                f"the routing prior in {self._folder} is damaged: what it holds for the anchor "
+                f"{ids[int(bad.long().argmax())]!r} is no distribution over experts ({TENSORS}). Put the file back "
+                "that was computed, or delete the folder and compute it anew from the untrained model (`innerlingua "
+                "routing prior RECIPE --overwrite` does both)"
+            )
+        return rows
+
+    def check_rows(self) -> None:
+        """Read every row once. Raises `PriorError` as `rows` does; opening alone looks at no number."""
+        for _ in self._pieces():
+            pass
 
     def _stored(self) -> StoredRows:
         if self._handle is None:

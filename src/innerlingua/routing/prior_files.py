@@ -25,11 +25,22 @@ from torch import Tensor
 from innerlingua.errors import PriorError
 from innerlingua.routing.fingerprint import hash_text
 
-__all__ = ["RECORD", "SCHEMA", "TENSORS", "StoredRows", "read_record", "record_text", "renamed", "write_prior"]
+__all__ = [
+    "RECORD",
+    "SCHEMA",
+    "TENSORS",
+    "StoredRows",
+    "no_distributions",
+    "read_record",
+    "record_text",
+    "renamed",
+    "write_prior",
+]
 
 TENSORS, RECORD = "prior.safetensors", "prior.json"
 SCHEMA = 2
 _FLOAT32 = 4
+_SUM_TOLERANCE = 1e-3  # of a float32 mean of distributions that may be computed in 16 bits
 
 
 def record_text(
@@ -160,6 +171,14 @@ class StoredRows:
                 aligned = first - first % mmap.PAGESIZE
                 self._map.madvise(mmap.MADV_WILLNEED, aligned, first + self._size - aligned)
         return torch.from_numpy(self._table[list(rows)])
+
+
+def no_distributions(rows: Tensor) -> Tensor:
+    """Which of `rows` (rows, layers, experts) no computation gives, (rows,): in each layer the numbers of the experts
+    must be finite and at least 0, and sum to 1.
+    """
+    sums = (rows.sum(dim=-1) - 1).abs() < _SUM_TOLERANCE  # false for a sum that is NaN or infinite
+    return ~((rows >= 0).all(dim=-1) & sums).all(dim=-1)
 
 
 def _check_values(record: Mapping[str, Any], kind: str) -> None:
