@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from innerlingua.data.tokenised import refuse_misfits, token_counts
 from innerlingua.errors import DataError
 
 if TYPE_CHECKING:
@@ -31,19 +32,17 @@ def pack_rows(rows: Dataset, max_length: int) -> Dataset:
     """`rows` in as few packed rows of at most `max_length` tokens as best-fit decreasing finds, in memory.
 
     `rows` are tokenised, as `tokenize_pairs` gives them. A packed row stands where the first of its rows stood, and its
-    rows keep their order. Raises `DataError` for a row that is longer than `max_length`, and for rows that are packed
-    already.
+    rows keep their order. Raises `DataError` for a row that is longer than `max_length`, has no tokens, or not as many
+    labels as tokens, and for rows that are packed already.
     """
     import pyarrow as pa
-    import pyarrow.compute as pc
     from datasets import Dataset
 
     if LENGTHS in rows.column_names:
         raise DataError(f"the rows are packed already (they have the column {LENGTHS}): give them as they were before")
+    refuse_misfits(rows, "the rows", anchors=False)  # or labels would come to lie under the tokens of another row
     table = rows.with_format("arrow")
-    lengths: list[int] = []
-    for batch in table.select_columns(["input_ids"]).iter(batch_size=_AT_ONCE):
-        lengths += pc.list_value_length(batch["input_ids"]).to_pylist()
+    lengths: list[int] = token_counts(rows, "input_ids").tolist()
     if max(lengths, default=0) > max_length:
         longest = max(range(len(lengths)), key=lengths.__getitem__)
         raise DataError(

@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from datasets import Dataset, DatasetDict, IterableDataset
 from transformers import PreTrainedTokenizerBase
 from trl import SFTConfig
 
 from innerlingua.data import pack_rows, read_pairs, tokenize_pairs
 from innerlingua.data.packing import LENGTHS
+from innerlingua.data.tokenised import MASKS, labels_from_masks, refuse_misfits, row_name, token_counts
 from innerlingua.errors import DataError
 from innerlingua.training.supervision import refuse_unsupervised
 from innerlingua.training.terms import Term
@@ -48,9 +50,10 @@ def prepare_rows(
     rows that cannot be used, and when none of them has an anchor.
     """
     unpaired: dict[tuple[str, str], tuple[int, int]] = {}
+    masks = _masks(args, kwargs.get("train_dataset"))
 
     def prepared(dataset: Any, name: str) -> Dataset:
-        rows = _tokenised(dataset, args, terms, kwargs, name)
+        rows = _tokenised(dataset, args, terms, kwargs, name, masks)
         for term in terms:
             pairs = _paired_rows(rows, term)
             if pairs == 0:
@@ -70,7 +73,18 @@ def prepare_rows(
     return PreparedRows(train, held_out, unpaired)
 
 
-def _tokenised(dataset: Any, args: SFTConfig, terms: Sequence[Term], kwargs: Mapping[str, Any], name: str) -> Dataset:
+def _masks(args: SFTConfig, train_dataset: Any) -> list[str]:
+    """The masks that count where rows have no labels, by TRL's rule, which asks the rows of the training for all."""
+    completion_only = args.completion_only_loss
+    if completion_only is None:
+        columns = set(train_dataset.column_names) if isinstance(train_dataset, Dataset) else set()
+        completion_only = columns >= {"input_ids", "prompt", "completion"}
+    return [mask for mask in MASKS if completion_only or mask != "completion_mask"]
+
+
+def _tokenised(
+    dataset: Any, args: SFTConfig, terms: Sequence[Term], kwargs: Mapping[str, Any], name: str, masks: Sequence[str]
+) -> Dataset:
     if not isinstance(dataset, Dataset):
         raise DataError(
             f"{name} must be a datasets.Dataset when terms are given, not {type(dataset).__name__}{_remedy(dataset)}"
@@ -96,13 +110,8 @@ def _tokenised(dataset: Any, args: SFTConfig, terms: Sequence[Term], kwargs: Map
             completion_only_loss=args.completion_only_loss,
             assistant_only_loss=args.assistant_only_loss,
         ).dataset
-    elif args.max_length is not None:
-        _refuse_overlong(dataset, args.max_length, name)
-    if LENGTHS in dataset.column_names:
-        raise DataError(
-            f"{name} is packed already (it has the column {LENGTHS}): give its rows as they were before, and "
-            "Trainer(..., packing=N) packs them"
-        )
+    else:
+        dataset = _looked_at(dataset, args, terms, name, masks)
     for term in terms:
         missing = [column for column in term.columns if column not in dataset.column_names]
         if missing:
@@ -110,6 +119,22 @@ def _tokenised(dataset: Any, args: SFTConfig, terms: Sequence[Term], kwargs: Map
                 f"{name} lacks the columns {missing} that the term {term.name} reads: give pairs with anchors"
             )
     return dataset
+
+
+def _looked_at(dataset: Dataset, args: SFTConfig, terms: Sequence[Term], name: str, masks: Sequence[str]) -> Dataset:
+    """Rows that came tokenised, with the labels that their masks stand for; `DataError` when they cannot be used."""
+    if LENGTHS in dataset.column_names:
+        raise DataError(
+            f"{name} is packed already (it has the column {LENGTHS}): give its rows as they were before, and "
+            "Trainer(..., packing=N) packs them"
+        )
+    labelled = "labels" in dataset.column_names
+    masks = [mask for mask in masks if mask in dataset.column_names and not labelled]
+    columns = {"labels", *masks, *(column for term in terms for column in term.columns)}
+    refuse_misfits(dataset, name, columns, anchors=bool(terms))
+    if args.max_length is not None:
+        _refuse_overlong(dataset, args.max_length, name)
+    return labels_from_masks(dataset, masks) if masks else dataset
 
 
 def _remedy(dataset: Any) -> str:
@@ -137,10 +162,10 @@ def _paired_rows(dataset: Dataset, term: Term) -> int:
 
 def _refuse_overlong(dataset: Dataset, max_length: int, name: str) -> None:
     columns = [column for column in ("input_ids", "anchor_input_ids") if column in dataset.column_names]
-    for position, row in enumerate(dataset.select_columns(columns)):
-        longest = max(len(row[column] or []) for column in columns)
-        if longest > max_length:
-            raise DataError(
-                f"row {position} of {name} has {longest} tokens, more than max_length {max_length}: raise max_length "
-                "(None for no limit), or leave such rows out with tokenize_pairs(..., overlong='drop')"
-            )
+    longest = np.max([token_counts(dataset, column) for column in columns], axis=0)
+    if (longest > max_length).any():
+        place = int((longest > max_length).argmax())
+        raise DataError(
+            f"{row_name(dataset, place, name)} has {longest[place]} tokens, more than max_length {max_length}: raise "
+            "max_length (None for no limit), or leave such rows out with tokenize_pairs(..., overlong='drop')"
+        )
