@@ -21,7 +21,7 @@ from innerlingua.recipe.batches import NO_STEP, refuse_no_step, refuse_uneven
 from innerlingua.recipe.beginning import begin
 from innerlingua.recipe.benchmarks import benchmark_callbacks, refuse_spread
 from innerlingua.recipe.checkpoints import unseal_later
-from innerlingua.recipe.drift import refuse_drift, sources
+from innerlingua.recipe.drift import base_of, refuse_drift, sources
 from innerlingua.recipe.group import own_group
 from innerlingua.recipe.loading import placed, to_yaml
 from innerlingua.recipe.model import chosen_implementations, load_model, load_tokenizer, mark_parts, with_layers
@@ -80,6 +80,7 @@ def _run_training(recipe: Recipe, *, resume: bool, overwrite: bool, say: Say) ->
     callbacks = benchmark_callbacks(recipe.evaluation, tokenizer)
     model, recipe = _model(recipe, say, checkpoint=checkpoint)
     refuse_unknown_tokens(rows, tokenizer, model)
+    record["base"] = base_of(recipe, model)
     mark_parts(recipe, model)  # refused before a prior is computed; `make_trainer` asks again
     if resume:
         refuse_drift(folder, recipe, record)

@@ -1,4 +1,4 @@
-"""What a resumed run must have in common with its start: the recipe's keys that change what is learned, and the rows.
+"""What a resumed run must have in common with its start: the keys that change what is learned, the rows, the base.
 
 A record of the start lies in the run's folder (`run.py`). Hashes tell that something has changed, and nothing to a
 reader; so the record also names the files, and a difference is told in words.
@@ -18,12 +18,15 @@ from innerlingua.errors import RecipeError
 from innerlingua.recipe.reading import read_document
 from innerlingua.recipe.run import RECIPE, read_record
 from innerlingua.recipe.schema import Recipe
+from innerlingua.routing.fingerprint import hash_text, model_fingerprint
 from innerlingua.routing.processes import all_processes
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from innerlingua.recipe.rows import Rows
 
-__all__ = ["differences", "refuse_drift", "sources"]
+__all__ = ["base_of", "differences", "refuse_drift", "sources"]
 
 # Keys of `trainer` that change what is written, shown or how fast, and not what is learned. All others are held equal.
 _HARMLESS = re.compile(
@@ -55,12 +58,13 @@ def differences(folder: Path, recipe: Recipe, record: Mapping[str, Any], *, pend
     or shown are passed over, and so are those `pending`, which `recipe` leaves to be found out.
     """
     recorded = read_record(folder)
+    compared = [key for key in record if key != "base"]
     before = {
         **_flat(read_document(folder / RECIPE).values),
-        **_flat({key: recorded.get(key) for key in record}, "run."),
+        **_flat({key: recorded.get(key) for key in compared}, "run."),
     }
-    now = {**_flat(recipe.values()), **_flat(dict(record), "run.")}
-    found = []
+    now = {**_flat(recipe.values()), **_flat({key: record[key] for key in compared}, "run.")}
+    found = _changed_base(recipe, recorded.get("base"), record.get("base"))
     for key in sorted(before.keys() | now.keys()):
         section, _, name = key.partition(".")
         harmless = (
@@ -91,6 +95,41 @@ def sources(recipe: Recipe, rows: Rows) -> dict[str, Any]:
         return given
 
     return all_processes().on_main(found)
+
+
+def base_of(recipe: Recipe, model: PreTrainedModel) -> dict[str, Any] | None:
+    """What the frozen base of adapters is, for the record: `{"config": {key: value}, "weights": digest}`, of the shape,
+    type and an even sample of every tensor, as the prior's fingerprint has them. None without adapters, where the
+    checkpoint has all weights. `model` is as it was loaded; the main process alone looks, and all get the same.
+    """
+
+    def found() -> dict[str, Any]:
+        base = model_fingerprint(model)
+        return {"config": base["config"], "weights": hash_text(json.dumps(base["weights"], sort_keys=True))}
+
+    return None if recipe.peft is None else all_processes().on_main(found)
+
+
+def _changed_base(recipe: Recipe, before: Any, now: Any) -> list[str]:
+    """What is other of the model that the adapters are trained on; nothing for a run that did not record it."""
+    if not isinstance(before, Mapping) or now is None:
+        return []
+    recorded = before.get("config")
+    config: Mapping[str, Any] = recorded if isinstance(recorded, Mapping) else {}
+    # Another version of transformers has other keys for the same model.
+    shared = sorted(config.keys() & now["config"].keys())
+    found = [
+        f"the configuration of the base, model.path: {recipe.model.path}: {key}: {_short(config[key])} -> "
+        f"{_short(now['config'][key])}"
+        for key in shared
+        if config[key] != now["config"][key]
+    ]
+    if before.get("weights") != now["weights"]:
+        found.append(
+            f"the weights of the base, model.path: {recipe.model.path}, have changed: the adapters of this run belong "
+            "to those that it was started with"
+        )
+    return found
 
 
 def _pending(recipe: Recipe) -> set[str]:
