@@ -195,7 +195,7 @@ def test_a_mistake_on_the_command_line_is_named(minimal: Path, overrides: list[s
             ["peft.dropout", "peft.router: lora"],
         ),
         (["--alignment.weight", "1", "--trainer.packing"], ["trainer.packing", "data.packing: true"]),
-        (["--trainer.padding_free"], ["trainer.padding_free", "data.packing: true"]),
+        (["--trainer.padding_free"], ["trainer.padding_free", "data.packing: true, which does without padding"]),
         (["--data.packing", "--data.max-length", "null"], ["data.packing: true", "data.max_length: null"]),
         (["--trainer.max-length", "9"], ["trainer.max_length", "data.max_length"]),
         (["--trainer.resume-from-checkpoint", "x"], ["trainer.resume_from_checkpoint", "--resume"]),

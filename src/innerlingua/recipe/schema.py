@@ -368,7 +368,12 @@ class Recipe(_Section):
         for key, needed in TRAINER_NEEDS.items():
             if self.trainer.get(key) and not self.trainer.get(needed):
                 raise _problem(f"trainer.{key} does nothing without trainer.{needed}: set that, or leave {key} out")
-        for key in ("packing", "eval_packing", "padding_free"):
+        if self.trainer.get("padding_free"):
+            raise _problem(
+                "trainer.padding_free is not set here: set data.packing: true, which does without padding, fills the "
+                "rows, and looks before the first step whether the model keeps them apart"
+            )
+        for key in ("packing", "eval_packing"):
             if self.trainer.get(key):
                 raise _problem(
                     f"trainer.{key} is not set here: rows that TRL joins lose their anchors. Set data.packing: true, "

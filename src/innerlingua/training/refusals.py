@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 from accelerate import ParallelismConfig
@@ -12,7 +12,7 @@ from trl import SFTConfig
 from innerlingua.errors import RecipeError
 from innerlingua.training.terms import Term
 
-__all__ = ["checked_terms", "refuse_conflicts", "refuse_parallelism"]
+__all__ = ["checked_packing", "checked_terms", "refuse_conflicts", "refuse_parallelism"]
 
 
 def checked_terms(terms: Any) -> tuple[Term, ...]:
@@ -42,11 +42,24 @@ def checked_terms(terms: Any) -> tuple[Term, ...]:
     return tuple(terms)
 
 
+def checked_packing(packing: Any) -> int | None:
+    """`packing` as a number of tokens; None is no packing. Raises `RecipeError` for anything else."""
+    if packing is None:
+        return None
+    if isinstance(packing, bool) or not isinstance(packing, Integral) or packing < 1:
+        raise RecipeError(
+            "packing is the number of tokens that a packed row takes, a whole number of at least 1, such as "
+            f"packing=2048, or None for padding; not {packing!r}"
+        )
+    return int(packing)
+
+
 def refuse_conflicts(args: SFTConfig, terms: Sequence[Term], kwargs: Mapping[str, Any]) -> None:
-    """Raise `RecipeError` for an argument that would make a term silently wrong."""
+    """Raise `RecipeError` for an argument that would make a term, or without terms packed rows, silently wrong."""
+    what = f"the term {_names(terms)}" if terms else "Trainer(..., packing=N)"
     if not isinstance(args, SFTConfig):
-        raise RecipeError(f"args must be a trl.SFTConfig when terms are given, not {type(args).__name__}")
-    names = _names(terms)
+        given = "terms are" if terms else "packing is"
+        raise RecipeError(f"args must be a trl.SFTConfig when {given} given, not {type(args).__name__}")
     conflicts = {
         "n_gpu > 1": args.n_gpu > 1,
         "packing": args.packing,
@@ -69,11 +82,21 @@ def refuse_conflicts(args: SFTConfig, terms: Sequence[Term], kwargs: Mapping[str
         "eos_token": "it changes the tokenizer after the prior was made; set tokenizer.eos_token before",
         "dispatch_batches": "it cuts a batch into ranks without cutting its pairs",
     }
+    if not terms:
+        reasons |= {
+            "packing": "TRL would pack the packed rows again; leave one of the two out",
+            "label_smoothing_factor": "packed rows have been tried with TRL's own loss alone",
+            "compute_loss_func": "packed rows have been tried with TRL's own loss alone",
+            "formatting_func": "rows are tokenised before TRL would call it; apply it to the dataset first",
+            "chat_template_path": "it changes the tokenizer after the rows were tokenised; set tokenizer.chat_template",
+            "eos_token": "it changes the tokenizer after the rows were tokenised; set tokenizer.eos_token",
+            "dispatch_batches": "it cuts a batch into ranks, and a packed row cannot be cut",
+        }
     for option, given in conflicts.items():
         if given:
-            raise RecipeError(f"{option} cannot be combined with the term {names}: {reasons[option]}")
+            raise RecipeError(f"{option} cannot be combined with {what}: {reasons[option]}")
     if kwargs.get("data_collator") is not None:
-        raise RecipeError(f"the term {names} needs the trainer's own collator: leave data_collator out")
+        raise RecipeError(f"{what} needs the trainer's own collator: leave data_collator out")
     config = args.parallelism_config
     if isinstance(config, ParallelismConfig):
         refuse_parallelism(terms, tensor=config.tp_size, context=config.cp_size, sequence=config.sp_size)
@@ -90,7 +113,7 @@ def refuse_parallelism(terms: Sequence[Term], *, tensor: int, context: int, sequ
         if size > 1:
             raise RecipeError(
                 f"{kind} parallelism (size {size}) cannot be combined with the term {_names(terms)}: {reasons[kind]}. "
-                "Spread the rows instead: DDP, FSDP (fsdp_version: 2) or DeepSpeed ZeRO-2"
+                "Spread the rows instead: DDP, FSDP (fsdp_version: 2) or DeepSpeed (ZeRO-2, ZeRO-3)"
             )
 
 

@@ -15,6 +15,7 @@ from innerlingua.data import pack_rows, read_pairs, tokenize_pairs
 from innerlingua.data.packing import LENGTHS
 from innerlingua.data.tokenised import MASKS, labels_from_masks, refuse_misfits, row_name, token_counts
 from innerlingua.errors import DataError
+from innerlingua.training.refusals import checked_packing
 from innerlingua.training.supervision import refuse_unsupervised
 from innerlingua.training.terms import Term
 
@@ -47,8 +48,9 @@ def prepare_rows(
     """The data sets of a trainer's keyword arguments, tokenised and counted, that of the training packed if wanted.
 
     Collating each row once also finds a row that a term would refuse in the middle of a run. Raises `DataError` for
-    rows that cannot be used, and when none of them has an anchor.
+    rows that cannot be used, and when none of them has an anchor; `RecipeError` for a `packing` that is no length.
     """
+    packing = checked_packing(packing)
     unpaired: dict[tuple[str, str], tuple[int, int]] = {}
     masks = _masks(args, kwargs.get("train_dataset"))
 
@@ -86,8 +88,9 @@ def _tokenised(
     dataset: Any, args: SFTConfig, terms: Sequence[Term], kwargs: Mapping[str, Any], name: str, masks: Sequence[str]
 ) -> Dataset:
     if not isinstance(dataset, Dataset):
+        given = "terms are" if terms else "packing is"
         raise DataError(
-            f"{name} must be a datasets.Dataset when terms are given, not {type(dataset).__name__}{_remedy(dataset)}"
+            f"{name} must be a datasets.Dataset when {given} given, not {type(dataset).__name__}{_remedy(dataset)}"
         )
     if "input_ids" not in dataset.column_names:
         tokenizer = kwargs.get("processing_class")
