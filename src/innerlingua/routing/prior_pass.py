@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from innerlingua.anatomy import RoutingTap, is_sharded
+from innerlingua.anatomy import RoutingTap, compute_type, is_sharded
+from innerlingua.errors import PriorError
 from innerlingua.routing.fingerprint import hash_text
 from innerlingua.routing.pooling import PooledText, batches_by_length, padding_share, pool_batches
 from innerlingua.routing.prior_files import write_prior
@@ -39,7 +40,7 @@ def prior_pass(
     `payload` is the text of the record that the rows belong to. The batches are dealt out in turn to those of
     `processes` that have the model's weights (`present`), so that each gets long and short ones. Which texts share a
     batch depends neither on the number of processes nor on what an earlier pass has done, so the numbers do not
-    either.
+    either. Raises `PriorError` at the first batch whose routing is not finite.
     """
     lengths = [len(text.token_ids) for text in texts]
     batches = batches_by_length(lengths, batch_size)
@@ -59,6 +60,7 @@ def prior_pass(
 
     def work() -> None:
         for batch, pooled in pool_batches(tap, texts, mine, pad_token_id=pad_token_id, progress=title):
+            _refuse_not_finite(tap, texts, batch, pooled)
             if kept is not None:
                 kept.add(batch, pooled)
             elif rows is not None:
@@ -84,6 +86,23 @@ def prior_pass(
 
     processes.on_main(store)
     return None
+
+
+def _refuse_not_finite(tap: RoutingTap, texts: Sequence[PooledText], batch: Sequence[int], pooled: Tensor) -> None:
+    """Raise `PriorError` when a value of `pooled` (texts of `batch`, layers, experts) is NaN or infinite."""
+    broken = ~torch.isfinite(pooled).all(dim=-1)
+    if not bool(broken.any()):
+        return
+    row, layer = broken.nonzero()[0].tolist()
+    router = tap.layers[layer]
+    # The widest number of float16 is 65504.
+    narrow = compute_type(tap.models[0]) == "float16"
+    raise PriorError(
+        f"the router {router.name} ({type(router.router).__name__}) gives values that are not finite for the anchor "
+        f"{texts[batch[row]].name!r}: a weight of it or below it is not finite, so the checkpoint is damaged"
+        f"{', or a value went beyond the range of float16: take bfloat16 or float32' if narrow else ''}. No routing "
+        "prior is made of it"
+    )
 
 
 def share_of(batches: Sequence[list[int]], rank: int, size: int, *, even: bool = False) -> list[list[int]]:
