@@ -39,8 +39,7 @@ def attempt(folder: Path, args: SFTConfig) -> Iterator[None]:
         if PartialState().is_main_process:
             for path in unfinished(folder, weights_only=args.save_only_model) if reason else ():
                 shutil.rmtree(path, ignore_errors=True)
-            if set(run.held(folder)) <= {run.RECORD, run.RECIPE}:
-                run.clear_folder(folder)
+            _clear_beginning(folder)
         if isinstance(error, torch.OutOfMemoryError):
             raise too_large(args, error) from error
         if isinstance(error, DivergenceError):
@@ -53,8 +52,23 @@ def attempt(folder: Path, args: SFTConfig) -> Iterator[None]:
         raise
 
 
+def _clear_beginning(folder: Path) -> None:
+    """Remove a run that has left nothing but its records and the card that TRL writes beside its first checkpoint."""
+    held = set(run.held(folder))
+    own = {run.RECORD, run.RECIPE}
+    if run.CARD in held and run.RECORD in held and run.CARD not in run.read_record(folder).get("beside", [run.CARD]):
+        own.add(run.CARD)
+    if not held <= own:
+        return
+    for name in held & {run.CARD}:
+        (folder / name).unlink()
+    run.clear_folder(folder)
+
+
 def _kept(folder: Path, args: SFTConfig, whole: str) -> str:
-    none = "No checkpoint had been written, so nothing is left of this run"
+    begun = (folder / run.RECORD).exists()
+    follows = "start again with --overwrite" if begun else "so nothing is left of this run"
+    none = f"No checkpoint had been written{':' if begun else ','} {follows}"
     return left(folder, weights_only=args.save_only_model, whole=whole, none=none)
 
 

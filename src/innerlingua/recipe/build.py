@@ -105,12 +105,12 @@ def _run_training(recipe: Recipe, *, resume: bool, overwrite: bool, say: Say) ->
     record |= group.on_main(
         lambda: {"prior": prior_digest(recipe, folder), "prior_values": values_digest(recipe, folder)}
     )
-    group.on_main(lambda: _start(folder, recipe, record) if checkpoint is None else unseal_later(checkpoint))
 
     def begun() -> bool:
         return bool(trainer.state.global_step > 0)
 
     with attempt(folder, args):
+        group.on_main(lambda: _start(folder, recipe, record) if checkpoint is None else unseal_later(checkpoint))
         with chosen_implementations(recipe.model, begun=begun), without_unexpected_keys():
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         if trainer.state.global_step == 0:

@@ -41,9 +41,8 @@ def save_model(trainer: Trainer, folder: Path) -> list[str]:
     if not state.is_main_process:
         return []
     names = sorted((path.name for path in aside.iterdir()), key=lambda name: (name.endswith("config.json"), name))
-    # TRL writes a card beside its checkpoints.
-    card = (folder / "README.md").exists() and "README.md" not in run.read_record(folder)["beside"]
-    run.record_files(folder, [*names, *(["README.md"] if card else [])])
+    card = (folder / run.CARD).exists() and run.CARD not in run.read_record(folder)["beside"]
+    run.record_files(folder, [*names, *([run.CARD] if card else [])])
     for name in names:
         os.replace(aside / name, folder / name)
     aside.rmdir()

@@ -30,6 +30,7 @@ from innerlingua.recipe.schema import Recipe
 from innerlingua.recipe.writable import check_writable
 
 __all__ = [
+    "CARD",
     "PRIOR",
     "RECIPE",
     "RECORD",
@@ -45,6 +46,7 @@ __all__ = [
 ]
 
 RECIPE, RECORD, RESULT, PRIOR = "recipe.resolved.yaml", "run.json", "train_result.json", "prior"
+CARD = "README.md"  # the model card that TRL writes beside its checkpoints
 _EVALUATION = "evaluation"
 
 _TEMPORARY = re.compile(
