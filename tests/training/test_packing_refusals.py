@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from datasets import Dataset
-from runs import config, model_of
+from runs import config, gap, model_of, train
 from transformers import PreTrainedTokenizerFast, TrainingArguments
 
 from innerlingua.errors import DataError, RecipeError
@@ -69,6 +69,34 @@ def test_without_terms_no_term_is_blamed(
     with pytest.raises(RecipeError, match=message) as caught:
         build(tmp_path, tokenised, tokenizer, **own)
     assert not re.search(r"\bterms?\b|\bprior\b", str(caught.value))
+
+
+@pytest.mark.parametrize("way", ["packing", "padding_free"])
+@pytest.mark.parametrize("coefficient", [None, 0.5])
+def test_padding_that_the_balance_loss_would_count(
+    way: str, coefficient: float | None, tmp_path: Path, tokenised: Dataset, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    ways: dict[str, dict[str, Any]] = {"packing": {}, "padding_free": {"packing": None, "padding_free": True}}
+    terms = [RoutingAlignment(anchor="live", layers=[1])]
+    options = {"terms": terms, "pad_to_multiple_of": 96, **ways[way]}
+    with pytest.raises(RecipeError, match=rf"^pad_to_multiple_of cannot be combined with {way}: .*balancing loss"):
+        build(tmp_path, tokenised, tokenizer, router_aux_loss_coef=coefficient, **options)
+    build(tmp_path, tokenised, tokenizer, router_aux_loss_coef=0.0, **options)
+    build(tmp_path, tokenised, tokenizer, **options | {"packing": None, "padding_free": False}).train()
+
+
+def test_without_padding_the_balance_loss_is_that_of_padded_rows(
+    tmp_path: Path, tokenised: Dataset, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    found = []
+    for changes in ({"packing": None, "pad_to_multiple_of": 96}, {"packing": 4096}):
+        trainer = build(
+            tmp_path, tokenised, tokenizer, router_aux_loss_coef=0.5, per_device_train_batch_size=8, **changes
+        )
+        [gradients], [log] = train(trainer)
+        found.append((gradients, log["aux_loss"]))
+    assert gap(found[1][0], found[0][0]) < 2e-6
+    assert found[1][1] == pytest.approx(found[0][1], rel=1e-5)
 
 
 def test_what_must_be_given_with_packing(

@@ -12,7 +12,7 @@ from trl import SFTConfig
 from innerlingua.errors import RecipeError
 from innerlingua.training.terms import Term
 
-__all__ = ["checked_packing", "checked_terms", "refuse_conflicts", "refuse_parallelism"]
+__all__ = ["checked_packing", "checked_terms", "refuse_conflicts", "refuse_counted_padding", "refuse_parallelism"]
 
 
 def checked_terms(terms: Any) -> tuple[Term, ...]:
@@ -100,6 +100,20 @@ def refuse_conflicts(args: SFTConfig, terms: Sequence[Term], kwargs: Mapping[str
     config = args.parallelism_config
     if isinstance(config, ParallelismConfig):
         refuse_parallelism(terms, tensor=config.tp_size, context=config.cp_size, sequence=config.sp_size)
+
+
+def refuse_counted_padding(args: SFTConfig, *, packing: int | None) -> None:
+    """Raise `RecipeError` for padding at the end of rows that lie end to end, unless there is no balance loss.
+
+    Such a batch has no attention mask, by which alone transformers leaves padding out of the balance loss.
+    """
+    joined = args.padding_free or packing is not None
+    if joined and args.pad_to_multiple_of is not None and args.router_aux_loss_coef != 0:
+        raise RecipeError(
+            f"pad_to_multiple_of cannot be combined with {'packing' if packing is not None else 'padding_free'}: where "
+            "rows lie end to end, the model's load-balancing loss counts the padding as tokens. Leave "
+            "pad_to_multiple_of out, or turn that loss off by router_aux_loss_coef: 0.0"
+        )
 
 
 def refuse_parallelism(terms: Sequence[Term], *, tensor: int, context: int, sequence: int) -> None:

@@ -15,7 +15,7 @@ from innerlingua.data import pack_rows, read_pairs, tokenize_pairs
 from innerlingua.data.packing import LENGTHS
 from innerlingua.data.tokenised import MASKS, labels_from_masks, refuse_misfits, row_name, token_counts
 from innerlingua.errors import DataError
-from innerlingua.training.refusals import checked_packing
+from innerlingua.training.refusals import checked_packing, refuse_counted_padding
 from innerlingua.training.supervision import refuse_unsupervised
 from innerlingua.training.terms import Term
 
@@ -48,9 +48,11 @@ def prepare_rows(
     """The data sets of a trainer's keyword arguments, tokenised and counted, that of the training packed if wanted.
 
     Collating each row once also finds a row that a term would refuse in the middle of a run. Raises `DataError` for
-    rows that cannot be used, and when none of them has an anchor; `RecipeError` for a `packing` that is no length.
+    rows that cannot be used, and when none of them has an anchor; `RecipeError` for a `packing` that is no length, or
+    that cannot be combined with padding.
     """
     packing = checked_packing(packing)
+    refuse_counted_padding(args, packing=packing)
     unpaired: dict[tuple[str, str], tuple[int, int]] = {}
     masks = _masks(args, kwargs.get("train_dataset"))
 
