@@ -139,15 +139,24 @@ def check_recorded(
 
 @contextmanager
 def replacing(folder: Path) -> Iterator[None]:
-    """Around all that may still be refused: a prior that was replaced inside comes back when the block fails."""
+    """Around all that may still be refused: a prior that was replaced inside comes back when the block fails.
+
+    The new one then lies aside, where the next start that may replace finds it whole. An old one that an earlier
+    process left when it was killed comes back only where no prior took its place.
+    """
     stored, old = folder / run.PRIOR, _old(folder / run.PRIOR)
     main = PartialState().is_main_process
+    if main and old.exists():
+        if stored.exists():
+            shutil.rmtree(old)
+        else:
+            os.replace(old, stored)
     try:
         yield
     except BaseException:
         if main and old.exists():
             if stored.exists():
-                shutil.rmtree(stored)
+                _move(stored, _aside(stored))
             os.replace(old, stored)
         raise
     if main and old.exists():
@@ -158,12 +167,23 @@ def _old(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.old")
 
 
+def _aside(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.partial")
+
+
+def _move(folder: Path, place: Path) -> None:
+    """Rename `folder` to `place`, where an earlier folder makes room."""
+    if place.exists():
+        shutil.rmtree(place)
+    os.replace(folder, place)
+
+
 def _refresh(folder: Path, section: AlignmentSection, given: Ingredients) -> None:
     group = all_processes()
     missing, stale = group.on_main(lambda: _missing(folder, section, given))
     if not missing:
         return
-    aside = folder.with_name(f".{folder.name}.partial")
+    aside = _aside(folder)
     # Each process opens what is there before the main one moves it.
     prior = group.together(lambda: _compute(section, given, aside))
     group.on_main(lambda: _put(aside, folder, stale, prior, given))
@@ -184,9 +204,7 @@ def _put(aside: Path, folder: Path, stale: PriorError | None, prior: RoutingPrio
     """Put what was computed aside in its place."""
     if stale is not None:
         given.say(f"routing prior: replaced, because {stale}")
-        if _old(folder).exists():
-            shutil.rmtree(_old(folder))
-        os.replace(folder, _old(folder))
+        _move(folder, _old(folder))
     os.replace(aside, folder)
     given.say(f"routing prior: {counted(len(prior), 'anchor')}, layers {prior.layers}, in {folder}")
 
