@@ -108,6 +108,12 @@ def _check_place(folder: Path) -> None:
     if folder.is_file():
         raise RecipeError(f"trainer.output_dir: {folder} is a file; name a folder")
     check_writable(folder, "trainer.output_dir")
+    prior = folder / PRIOR
+    if (prior.exists() or prior.is_symlink()) and not prior.is_dir():
+        raise RecipeError(
+            f"trainer.output_dir: {prior} is a file where the routing prior has its folder: move it away, or name "
+            "another folder by --trainer.output-dir"
+        )
 
 
 def held(folder: Path) -> list[str]:
