@@ -12,7 +12,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -23,14 +23,16 @@ from accelerate import PartialState
 from datasets import Dataset
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
-from innerlingua.anatomy import find_moe_layers, mixed_precision
+from innerlingua.anatomy import check_joined_rows, find_moe_layers, mixed_precision
 from innerlingua.data.hashes import file_hash
 from innerlingua.data.wording import counted
 from innerlingua.errors import PriorError
 from innerlingua.recipe import run
 from innerlingua.recipe.schema import AlignmentSection, Recipe
 from innerlingua.routing import RoutingPrior
+from innerlingua.routing.pooling import pad_token_id
 from innerlingua.routing.prior import RECORD, TENSORS
 from innerlingua.routing.processes import all_processes
 
@@ -237,9 +239,11 @@ def _compute(section: AlignmentSection, given: Ingredients, folder: Path) -> Rou
     device = given.args.device
     # A launcher may have loaded the weights in the main process alone (FSDP's cpu_ram_efficient_loading).
     absent = any(parameter.is_meta for parameter in given.model.parameters())
-    there = nullcontext() if absent else on_device(given.model, device, say=given.say)
+    there = nullcontext(False) if absent else on_device(given.model, device, say=given.say)
     try:
-        with there, mixed_precision(given.args.mixed_precision, device):
+        with there as whole, mixed_precision(given.args.mixed_precision, device):
+            if whole and given.recipe.data.packing:
+                _refuse_joined(given)
             return RoutingPrior.compute(
                 given.model,
                 given.anchors,
@@ -259,6 +263,14 @@ def _compute(section: AlignmentSection, given: Ingredients, folder: Path) -> Rou
         ) from error
 
 
+def _refuse_joined(given: Ingredients) -> None:
+    """Raise `ModelError` for a model that the training, which asks again, would refuse after the whole pass."""
+    collate = DataCollatorForLanguageModeling(pad_token_id(given.tokenizer), padding_free=True)
+    # Without room for the gradient that is looked at, the question waits for the training.
+    with suppress(torch.OutOfMemoryError):
+        check_joined_rows(given.model, collate)
+
+
 def _compute_type(given: Ingredients) -> str:
     """The numeric type of the training's forward pass: in another one, a prior leaves a gap that is not meaning."""
     with mixed_precision(given.args.mixed_precision, given.args.device):
@@ -270,8 +282,9 @@ def _compute_type(given: Ingredients) -> str:
 @contextmanager
 def on_device(
     model: PreTrainedModel, device: torch.device, *, free: int | None = None, say: Callable[[str], None] = print
-) -> Iterator[None]:
-    """Inside, `model` computes on `device`; afterwards its weights are where they were.
+) -> Iterator[bool]:
+    """Inside, `model` computes on `device`; afterwards its weights are where they were. Yields whether all of it is
+    there at once, so that gradients can be taken.
 
     What does not fit into `free` bytes (by default the free memory of a GPU) stays at home and visits for its own
     forward pass: decoder layers, the last ones.
@@ -296,7 +309,7 @@ def on_device(
                     tensor.data = tensor.data.to(device)
             for layer in visitors:
                 handles += _visit(layer, device)
-        yield
+        yield not visitors
     finally:
         for handle in handles:
             handle.remove()
