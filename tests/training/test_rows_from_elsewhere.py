@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from runs import config, gap, model_of, train
 from transformers import PreTrainedTokenizerFast
 
 from innerlingua.errors import DataError
-from innerlingua.routing import RoutingAlignment
+from innerlingua.routing import RoutingAlignment, RoutingPrior, pair_divergence
 from innerlingua.training import Trainer
 
 ROWS: list[dict[str, Any]] = [
@@ -94,6 +95,26 @@ def test_labels_of_anchors_where_they_are_read(tmp_path: Path, tokenizer: PreTra
     assert len(build(tmp_path, rows, tokenizer).train_dataset) == 3  # nobody reads them
     with pytest.raises(DataError, match=r"^row 1 \(id 'b'\) .* 1 tokens in anchor_input_ids and 2 values in anchor_"):
         build(tmp_path, rows, tokenizer, pooling="completion")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"anchor_input_ids": []}, "has an anchor without tokens"),
+        ({"anchor_labels": [9, 9, 9]}, "has 1 tokens in anchor_input_ids and 3 values in anchor_labels"),
+        ({"anchor_labels": None}, "has 1 tokens in anchor_input_ids and 0 values in anchor_labels"),
+        ({"input_ids": None}, "has no tokens"),
+    ],
+)
+@pytest.mark.parametrize("what", ["prior", "divergence"])
+def test_routing_looks_at_them_too(
+    what: str, changes: dict[str, Any], message: str, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    given = [row | {"anchor_labels": row["anchor_input_ids"]} for row in ROWS[:2]]
+    rows = Dataset.from_list([given[0], given[1] | changes])
+    look: Any = partial(RoutingPrior.compute, pooling="completion") if what == "prior" else pair_divergence
+    with pytest.raises(DataError, match=rf"^row 1 \(id 'b'\) of the rows {message}"):
+        look(model_of(), rows, tokenizer, layers=[1], progress=False)
 
 
 @pytest.mark.parametrize("column", ["input_ids", "labels"])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from innerlingua.anatomy import check_present
 from innerlingua.data import read_pairs, tokenize_pairs
+from innerlingua.data.tokenised import refuse_misfits
 from innerlingua.errors import DataError, ModelError, RecipeError
 
 if TYPE_CHECKING:
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from trl import SFTConfig
 
 __all__ = ["check_args", "check_base_model", "check_batch_size", "check_tokenizer", "rows_of", "tokenised_rows"]
+
+_PER_TOKEN = ("labels", "span_ids", "anchor_labels", "anchor_span_ids")
 
 
 def check_base_model(model: Any) -> PreTrainedModel:
@@ -97,9 +100,13 @@ def rows_of(dataset: Any) -> Dataset:
 
 
 def tokenised_rows(dataset: Any, tokenizer: Any, args: SFTConfig | None = None) -> Dataset:
-    """`dataset` as tokenised rows; rows of text are checked and tokenised as `Trainer` does it with these `args`."""
+    """`dataset` as tokenised rows; rows of text are checked and tokenised as `Trainer` does it with these `args`.
+
+    Raises `DataError` for rows of text that cannot be used, and for tokenised ones that do not fit together.
+    """
     rows = rows_of(dataset)
     if "input_ids" in rows.column_names:
+        refuse_misfits(rows, "the rows", _PER_TOKEN)
         return rows
     check_tokenizer(tokenizer)
     # Ids and anchors are checked; which languages there are is the caller's business.
