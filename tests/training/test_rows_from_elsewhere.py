@@ -89,6 +89,16 @@ def test_the_place_is_that_of_the_rows_as_they_are_given(tmp_path: Path, tokeniz
     assert len(build(tmp_path, turned.select([0, 1]), tokenizer).train_dataset) == 2
 
 
+@pytest.mark.parametrize("labelled", [True, False])
+def test_a_single_token_is_predicted_from_nothing(
+    labelled: bool, tmp_path: Path, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    rows = with_row(input_ids=[5], labels=[5])
+    rows = rows if labelled else rows.remove_columns("labels")
+    with pytest.raises(DataError, match=r"^row 1 \(id 'b'\) of train_dataset has no token to train on: .*from nothing"):
+        build(tmp_path, rows, tokenizer, padding_free=True)
+
+
 def test_labels_of_anchors_where_they_are_read(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
     labels = [[-100, 9], [9, 9], None]
     rows = Dataset.from_list([row | {"anchor_labels": own} for row, own in zip(ROWS, labels, strict=True)])

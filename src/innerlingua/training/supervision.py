@@ -8,6 +8,7 @@ from __future__ import annotations
 from datasets import Dataset
 
 from innerlingua.data.encode import IGNORED
+from innerlingua.data.tokenised import row_name, token_counts
 from innerlingua.errors import DataError
 
 __all__ = ["refuse_unsupervised"]
@@ -19,18 +20,20 @@ def refuse_unsupervised(dataset: Dataset, name: str) -> None:
     """Raise `DataError` for the first row of the tokenised `dataset`, called `name`, without a supervised token.
 
     The first label of a row counts for nothing: its token is predicted from nothing. So rows are looked at before they
-    are packed. A dataset without labels passes.
+    are packed. Without labels every token is one, so there a row needs two tokens.
     """
     if "labels" not in dataset.column_names:
+        single = token_counts(dataset, "input_ids") < 2
+        if single.any():
+            row = row_name(dataset, int(single.argmax()), name)
+            raise DataError(f"{row} has no token to train on: its only one is predicted from nothing. Leave it out")
         return
-    columns = [column for column in ("id", "labels") if column in dataset.column_names]
     position = 0
-    for batch in dataset.select_columns(columns).iter(batch_size=_ROWS_AT_ONCE):
+    for batch in dataset.select_columns(["labels"]).iter(batch_size=_ROWS_AT_ONCE):
         for place, labels in enumerate(batch["labels"]):
             if all(label == IGNORED for label in labels[1:]):
-                known = f" (id {batch['id'][place]!r})" if "id" in batch else ""
                 raise DataError(
-                    f"row {position + place}{known} of {name} has no token to train on: every label is {IGNORED}. "
-                    "Leave it out, or give it labels"
+                    f"{row_name(dataset, position + place, name)} has no token to train on: after its first token, "
+                    f"which is predicted from nothing, every label is {IGNORED}. Leave it out, or give it labels"
                 )
         position += len(batch["labels"])
