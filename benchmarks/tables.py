@@ -60,7 +60,8 @@ def tables_of(result: dict[str, Any]) -> dict[str, Lines]:
     for name, measured in result.get("configurations", {}).items():
         share = measured["anchor_share_of_operations"]
         tables[f"{name} (operations of the anchor pass / of a plain step: {share:.3f})"] = ratios(measured["ratios"])
-        tables[f"{name}, peak bytes"] = peaks(measured["memory"])
+        if "stored" in measured["ratios"]:  # a result of other rows alone repeats these
+            tables[f"{name}, peak bytes"] = peaks(measured["memory"])
     if "slopes" in result:
         tables["growth"] = slopes(result["slopes"])
     if "ways" in result:
