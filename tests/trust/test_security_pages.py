@@ -161,6 +161,7 @@ def test_a_card_takes_odd_names_of_files_and_languages(tmp_path: Path) -> None:
     output.write_text("{}\n")
     card = write_card(
         output,
+        written=output,
         title="Made",
         languages={"x: [y\nlicense: mit": 1},
         counts={},
