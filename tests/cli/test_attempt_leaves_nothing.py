@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 import errno
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from command_line import Run
 
+from commands import files_up_to
 from innerlingua.errors import RecipeError
 from innerlingua.recipe import run
-
-
-@contextmanager
-def files_up_to(size: int) -> Iterator[None]:
-    """Inside, the system refuses to make a file larger than `size` bytes (EFBIG)."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_the_next_start_finds_an_empty_place(innerlingua: Run, tiny: Path, tmp_path: Path) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import resource
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,18 +19,8 @@ from killed_runs import (
 )
 from soak_record import record
 
+from commands import files_up_to
 from innerlingua.recipe.checkpoints import flaw_of
-
-
-@contextmanager
-def files_up_to(size: int) -> Iterator[None]:
-    """Inside, the system refuses to make a file larger than `size` bytes (EFBIG)."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def content(folder: Path) -> dict[str, bytes]:
